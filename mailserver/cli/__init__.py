@@ -1,0 +1,3 @@
+"""mailctl: the admin's commands."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""When, where and how often: the queue runner, routing, couriers and reports."""
+
+__all__: list[str] = []

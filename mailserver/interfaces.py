@@ -1,0 +1,351 @@
+"""The seams of the server: what each floor may ask of the one below, in sentences.
+
+Every interface here has at most five methods. Methods declared ``async`` are coroutine functions: calling
+one does nothing until it is awaited. Nothing here may be called from a thread other than the reactor's.
+A test per implementation holds it against its interface with ``verifyObject``.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+
+from attrs import frozen
+from zope.interface import Attribute, Interface
+
+from mailserver.model.address import Address
+from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.model.exchanger import MX, Exchanger
+from mailserver.model.outcome import Outcome
+from mailserver.model.source import BUILT_IN, Source
+
+__all__ = [
+    "Account",
+    "Duty",
+    "Forward",
+    "IContent",
+    "ICourier",
+    "IDirectory",
+    "IDraft",
+    "IMailStore",
+    "IQueue",
+    "IReport",
+    "IResolver",
+    "ISpool",
+    "ITransmitter",
+    "MailboxFull",
+    "MaildropInUse",
+    "NoSuchData",
+    "NoSuchName",
+    "Nobody",
+    "NotHosted",
+    "Settlement",
+    "Standing",
+    "StorageFull",
+    "StorageTrouble",
+    "Unanswered",
+    "Verdict",
+    "Waiting",
+]
+
+
+# --- what storage raises -----------------------------------------------------------------------------
+
+
+class StorageTrouble(Exception):
+    """The disk, or the store on it, would not do it now. Temporary: the same call may work later."""
+
+
+class StorageFull(StorageTrouble):
+    """There is no room: no space, no inodes, or a quota of the file system."""
+
+
+class MailboxFull(Exception):
+    """The message does not fit the mailbox's quota (RFC 5321 §3.7.1, 452 4.2.2)."""
+
+
+class MaildropInUse(Exception):
+    """Another POP3 session holds the maildrop's lock (RFC 2449 §8.1.1)."""
+
+
+# --- content -----------------------------------------------------------------------------------------
+
+
+class IContent(Interface):
+    """The content of one stored message, in wire form: CRLF line ends, not dot-stuffed. Never changes."""
+
+    size: int = Attribute("Its octets.")
+
+    def whole() -> bytes | None:
+        """All of it where it is at hand without touching the disk, else ``None``."""
+
+    async def read(offset: int, length: int) -> bytes:
+        """Up to ``length`` octets from ``offset`` on; empty only at the end.
+
+        Raises :class:`StorageTrouble`.
+        """
+
+
+# --- the spool, seen by those who bring mail ---------------------------------------------------------
+
+
+class IDraft(Interface):
+    """A message on its way to rest: in the spool, or straight in mailboxes.
+
+    Nothing of it exists for anybody until :meth:`commit` has returned; a crash before that leaves
+    nothing but litter that the next start sweeps. Exactly one of ``commit`` and ``abandon`` ends a draft.
+    """
+
+    id: QueueID = Attribute("The queue ID the message will have.")
+
+    def write(data: bytes) -> Awaitable[None] | None:
+        """Add content in wire form.
+
+        Returns ``None`` when more may follow at once, or something to wait for while the disk catches
+        up. Never raises for the disk: a disk that fails or fills is remembered, what follows is
+        dropped, and ``commit`` tells.
+        """
+
+    async def commit(envelope: Envelope) -> None:
+        """Make the message durable; it is this server's once this returns (RFC 5321 §6.1).
+
+        ``envelope.id`` is the draft's. Raises :class:`StorageFull` or :class:`StorageTrouble`, and then
+        nothing of the message remains.
+        """
+
+    def abandon() -> None:
+        """Forget it. Harmless when the draft has ended already."""
+
+
+class ISpool(Interface):
+    """Where accepted mail waits: the receiving side's view."""
+
+    def draft(sender: Address, recipients: Sequence[Recipient]) -> IDraft:
+        """Begin a message. Touches no disk, cannot fail."""
+
+
+# --- the spool, seen by those who deliver ------------------------------------------------------------
+
+
+@frozen
+class Waiting:
+    """One recipient that waits.
+
+    :ivar attempts: how often it has been tried.
+    :ivar warned: a delay report about it has been stored.
+    """
+
+    recipient: Recipient
+    attempts: int = 0
+    warned: bool = False
+
+
+@frozen
+class Duty:
+    """What is due for one message at one destination: one transaction's worth of work (law 6).
+
+    :ivar destination: the recipients' common domain.
+    """
+
+    envelope: Envelope
+    destination: str
+    waiting: tuple[Waiting, ...]
+
+
+@frozen
+class Settlement:
+    """What is to be recorded about one recipient after an attempt.
+
+    :ivar next_attempt: when to try again; ``None`` when this recipient waits no more.
+    :ivar warned: a delay report is among the reports stored with this settlement.
+    """
+
+    outcome: Outcome
+    next_attempt: float | None = None
+    warned: bool = False
+
+
+class IReport(Interface):
+    """A message made by this server, to be stored by the same door as all mail (law 7)."""
+
+    envelope: Envelope = Attribute("Its envelope; the sender is null.")
+    content: bytes = Attribute("Its content in wire form.")
+
+
+class IQueue(Interface):
+    """Where accepted mail waits: the delivering side's view.
+
+    A duty handed out by :meth:`take` is not handed out again until it is settled or released, or the
+    process ends. One process delivers.
+    """
+
+    async def take(now: float, full: frozenset[str], limit: int) -> list[Duty]:
+        """Up to ``limit`` duties due at ``now`` for destinations not in ``full``.
+
+        Of each destination the longest due come first, and no destination's wealth of due mail keeps
+        another's from being seen. Costs nothing that grows with the number of messages waiting.
+        """
+
+    async def next_due() -> float | None:
+        """When the earliest recipient that nobody has taken falls due; ``None`` if none waits."""
+
+    async def content(id: QueueID) -> IContent:
+        """The content of a taken message. Raises :class:`StorageTrouble`."""
+
+    async def settle(
+        duty: Duty, settlements: Mapping[Recipient, Settlement], reports: Sequence[IReport]
+    ) -> None:
+        """Record an attempt's outcomes and store the reports owed, in one durable step.
+
+        A message for which nobody waits any more is removed by the same step, never before. Ends the
+        duty. Raises :class:`StorageTrouble`: nothing is recorded then, the duty is still taken, and
+        the call may be made again.
+        """
+
+    def release(duty: Duty) -> None:
+        """Give a duty back as if it had not been taken."""
+
+
+# --- delivery ----------------------------------------------------------------------------------------
+
+
+class ICourier(Interface):
+    """Brings mail one step further: to a mailbox, to the next host, to a program."""
+
+    async def deliver(
+        envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        """Try once, now, and answer for every recipient.
+
+        Never raises for a delivery problem. Cancelling it means: the server stops; whatever was not
+        answered for by then is tried again at the next start.
+        """
+
+
+class ITransmitter(Interface):
+    """The SMTP client: one host, one transaction."""
+
+    async def transmit(
+        exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        """Offer the message to this host, and answer for every recipient. Never raises for a peer."""
+
+
+# --- DNS ---------------------------------------------------------------------------------------------
+
+
+class NoSuchName(Exception):
+    """NXDOMAIN: the name does not exist. Permanent."""
+
+
+class NoSuchData(Exception):
+    """The name exists but has no record of the type asked for. Permanent."""
+
+
+class Unanswered(Exception):
+    """SERVFAIL, REFUSED, a timeout, or no server: nobody knows. Temporary, always."""
+
+
+class IResolver(Interface):
+    """What mail asks of DNS. Names are A-labels without the final dot.
+
+    Every method raises :class:`NoSuchName`, :class:`NoSuchData` or :class:`Unanswered`.
+    """
+
+    async def mx(name: str) -> tuple[MX, ...]:
+        """The MX records, in no order. A null MX is one record with an empty host (RFC 7505)."""
+
+    async def addresses(name: str) -> tuple[str, ...]:
+        """All IPv6 and IPv4 addresses. One family failing while the other answers is not a failure."""
+
+    async def txt(name: str) -> tuple[bytes, ...]:
+        """The TXT records, the strings of each joined."""
+
+    async def pointer(address: str) -> tuple[str, ...]:
+        """The names of an IP address (PTR)."""
+
+
+# --- who lives here ----------------------------------------------------------------------------------
+
+
+@frozen
+class Account:
+    """A mailbox that exists here.
+
+    :ivar name: its canonical name, ``alice@example.lan``: lower case, one spelling.
+    :ivar quota: in octets; 0 means none.
+    """
+
+    name: str
+    quota: int = 0
+    source: Source = BUILT_IN
+
+
+@frozen
+class Forward:
+    """An alias, fully expanded.
+
+    :ivar targets: where the mail goes: accounts here or addresses elsewhere; not empty, no duplicates.
+    :ivar commands: programs that get a copy each, as written in the alias file after ``|``.
+    """
+
+    targets: tuple[Address, ...]
+    source: Source
+    commands: tuple[str, ...] = ()
+
+
+@frozen
+class Nobody:
+    """The domain is hosted here and has no such user."""
+
+    source: Source
+
+
+@frozen
+class NotHosted:
+    """The domain is not hosted here."""
+
+
+Standing = Account | Forward | Nobody | NotHosted
+
+
+class IDirectory(Interface):
+    """Who lives here. Every answer comes from memory, in constant time."""
+
+    def find(address: Address) -> Standing:
+        """What an address means here. ``postmaster`` exists in every hosted domain, and bare."""
+
+    def hosts(domain: str) -> bool:
+        """Whether the domain (lower case, A-labels) is hosted here."""
+
+    def domains() -> tuple[str, ...]:
+        """The hosted domains, sorted."""
+
+
+class IMailStore(Interface):
+    """Where mail rests until it is fetched."""
+
+    async def deliver(account: Account, content: IContent, header: bytes) -> None:
+        """Put a message, with ``header`` (whole CRLF lines) on top, durably into the account's mailbox.
+
+        The mailbox comes into being with its first message. Raises :class:`MailboxFull`,
+        :class:`StorageFull` or :class:`StorageTrouble`, and then nothing of it is in the mailbox.
+        """
+
+    async def maildrop(account: Account) -> object:
+        """Lock the account's maildrop and take a snapshot: a ``twisted.mail.interfaces.IMailboxPOP3``.
+
+        Raises :class:`MaildropInUse` or :class:`StorageTrouble`.
+        """
+
+
+# --- permission --------------------------------------------------------------------------------------
+
+
+@frozen
+class Verdict:
+    """What a policy decided, why, and which line of which file says so (law 9).
+
+    :ivar reason: for the operator: may name what strangers must not learn.
+    """
+
+    allowed: bool
+    reason: str
+    source: Source = BUILT_IN

@@ -1,0 +1,193 @@
+"""The operator's log: one function for each thing that happens to mail.
+
+Every line begins with the event's name and goes on with ``field=value`` in a fixed order, so that it is
+read by people and by ``grep`` and ``awk`` alike. Values that come from the wire are quoted where they hold
+a space, a quote or anything that is not printable ASCII, so nobody can write a line of their own, or move
+the terminal's cursor. In structured observers the fields stand under the same names, unquoted.
+
+============  =====================================================================================
+``listening`` a service can be reached
+``accepted``  a message is durably ours: the 250 has been, or is being, said
+``refused``   a command was refused because of a rule: who, what, and the rule's file and line
+``attempted`` a mail host was asked: which, and how it went
+``delivered`` a recipient's mail went on, to a mailbox or a host
+``delayed``   … did not, and will be tried again, when
+``failed``    … did not, and never will
+``reported``  a report to the sender was stored
+``removed``   nobody waits for the message any more; it is gone from the queue
+``fetched``   a POP3 session ended: what it took and what it deleted
+``login``     a login succeeded or failed
+``trouble``   something an operator should look at
+============  =====================================================================================
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.logger import Logger, LogLevel
+
+from mailserver.model.address import Address
+from mailserver.model.envelope import Envelope, Origin, QueueID
+from mailserver.model.exchanger import Exchanger
+from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome
+from mailserver.model.source import Source
+
+__all__ = [
+    "accepted",
+    "attempted",
+    "delayed",
+    "delivered",
+    "failed",
+    "fetched",
+    "listening",
+    "login",
+    "refused",
+    "removed",
+    "reported",
+    "trouble",
+]
+
+_log = Logger(namespace="mail")
+
+_PLAIN = re.compile(r"[!#-\[\]-~]+")
+_LONGEST = 500
+
+
+def _spell(value: object) -> str:
+    text = str(value)
+    if _PLAIN.fullmatch(text) and len(text) <= _LONGEST:
+        return text
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "…"
+    escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _write(event: str, level: Any = LogLevel.info, /, **fields: object) -> None:
+    line = " ".join([event, *(f"{name}={_spell(value)}" for name, value in fields.items())])
+    _log.emit(level, "{mail_line}", mail_line=line, mail_event=event, mail_fields=fields)
+
+
+def _angle(address: Address) -> str:
+    return f"<{address}>"
+
+
+def listening(service: str, host: str, port: int) -> None:
+    """A service can be reached."""
+    _write("listening", service=service, host=host, port=port)
+
+
+def accepted(envelope: Envelope) -> None:
+    """A message is durably in the spool, or in its mailboxes."""
+    origin = envelope.origin
+    _write(
+        "accepted",
+        id=envelope.id,
+        sender=_angle(envelope.sender),
+        recipients=",".join(_angle(recipient.address) for recipient in envelope.recipients[:20]),
+        count=len(envelope.recipients),
+        size=envelope.size,
+        client=origin.address or "local",
+        helo=origin.helo,
+        protocol=origin.protocol,
+        login=origin.login,
+    )
+
+
+def refused(origin: Origin, what: str, reason: str, rule: Source, reply: str) -> None:
+    """A rule said no.
+
+    :param what: the command and its argument, as ``RCPT <bob@example.org>``.
+    :param reason: for the operator.
+    :param reply: what the client was told.
+    """
+    _write(
+        "refused",
+        client=origin.address or "local",
+        helo=origin.helo,
+        login=origin.login,
+        what=what,
+        reason=reason,
+        rule=rule,
+        reply=reply,
+    )
+
+
+def attempted(
+    id: QueueID, exchanger: Exchanger, preference: int, result: str, seconds: float, tls: str
+) -> None:
+    """A mail host was asked.
+
+    :param result: in a few words: what was accepted, delayed, failed, and the telling reply.
+    :param tls: version and cipher; empty when in clear.
+    """
+    _write(
+        "attempted",
+        id=id,
+        host=exchanger.host,
+        address=exchanger.address,
+        preference=preference,
+        result=result,
+        seconds=f"{seconds:.3f}",
+        tls=tls,
+    )
+
+
+def delivered(id: QueueID, recipient: Address, outcome: Delivered) -> None:
+    """A recipient's mail went on."""
+    _write("delivered", LogLevel.info, **_about(id, recipient, outcome))
+
+
+def delayed(id: QueueID, recipient: Address, outcome: Delayed, next_attempt: float) -> None:
+    """A recipient's mail waits; ``next_attempt`` in seconds since 1970."""
+    when = datetime.fromtimestamp(next_attempt, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    _write("delayed", LogLevel.info, **_about(id, recipient, outcome), scope=outcome.scope.value, next=when)
+
+
+def failed(id: QueueID, recipient: Address, outcome: Failed) -> None:
+    """A recipient's mail is given up."""
+    _write("failed", LogLevel.warn, **_about(id, recipient, outcome), scope=outcome.scope.value)
+
+
+def _about(id: QueueID, recipient: Address, outcome: Outcome) -> dict[str, object]:
+    return {
+        "id": id,
+        "recipient": _angle(recipient),
+        "host": outcome.host or "local",
+        "status": outcome.status,
+        "reply": outcome.reply,
+    }
+
+
+def reported(id: QueueID, kind: str, report: QueueID, sender: Address) -> None:
+    """A report about message ``id`` was stored as message ``report``; ``kind``: failed, delayed …"""
+    _write("reported", id=id, kind=kind, report=report, to=_angle(sender))
+
+
+def removed(id: QueueID) -> None:
+    """Nobody waits for the message any more."""
+    _write("removed", id=id)
+
+
+def login(service: str, client: str, account: str, ok: bool, reason: str = "") -> None:
+    """Somebody logged in, or tried."""
+    _write(
+        "login",
+        LogLevel.info if ok else LogLevel.warn,
+        service=service,
+        client=client,
+        account=account,
+        result="ok" if ok else "failed",
+        reason=reason,
+    )
+
+
+def fetched(client: str, account: str, messages: int, octets: int, deleted: int) -> None:
+    """A POP3 session with a login ended."""
+    _write("fetched", client=client, account=account, messages=messages, octets=octets, deleted=deleted)
+
+
+def trouble(where: str, what: object, **fields: object) -> None:
+    """Something an operator should look at; mail is safe unless it says otherwise."""
+    _write("trouble", LogLevel.error, where=where, what=what, **fields)

@@ -1,0 +1,3 @@
+"""Where mail rests: Maildir++ delivery and the POP3 snapshot, lock and quota."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""All that knows sockets: sessions, TLS contexts, DNS, mail hosts in order."""
+
+__all__: list[str] = []

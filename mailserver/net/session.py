@@ -1,0 +1,465 @@
+"""The one mixin on which both server protocols stand: order, bounds and deadlines of a session.
+
+Stands in front of a ``twisted.mail`` server class and takes its framing over. It promises, whatever the
+peer sends and however the network cuts it:
+
+- One command is finished before the next begins, also when it has to wait for something (RFC 2920 §3.2).
+  Replies leave in order, those of a batch in one write.
+- Memory is bounded in both directions: reading stops while too much input waits for a slow command, and
+  commands stop while the peer does not read its replies.
+- Every session ends: there is a deadline for idleness, one for each phase that sets one, and one for the
+  whole session; and a close that the peer does not answer becomes an abort after a grace.
+- After STARTTLS or STLS nothing that came before TLS is left: a session with anything buffered behind the
+  command is closed, for it is an attack or a broken client (RFC 3207 §4.2, CVE-2011-0411).
+- An exception in a command is logged and answered; the session goes on.
+
+A protocol class puts the mixin first among its bases and overrides the ``…Received`` and ``session…``
+methods at the end. Twisted's own ``LineOnlyReceiver.dataReceived`` and ``TimeoutMixin`` are dead then.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet import defer
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+)
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailserver.wire.lines import Flaw, Lines
+
+__all__ = ["Bounds", "Peer", "Session", "SessionFactory", "peer_of"]
+
+_FLUSH = 16 * 1024
+"""Replies are written when they come to this many octets, if not sooner: a peer that floods commands must
+block us after this much, not after all its commands."""
+
+
+@frozen
+class Bounds:
+    """What a session may cost. Octets and seconds.
+
+    :ivar line: the longest command line, CRLF included (RFC 5321 §4.5.3.1.4 asks for 512).
+    :ivar pending: input that may wait for a slow command before reading is paused.
+    :ivar dropped: octets of overlong or broken lines after which the session is closed.
+    :ivar idle: between two signs of life (RFC 5321 §4.5.3.2.7 asks for 5 minutes).
+    :ivar handshake: for a TLS handshake.
+    :ivar session: for all of it.
+    :ivar grace: between our close and the abort of a connection that the peer keeps open.
+    """
+
+    line: int = 2048
+    pending: int = 64 * 1024
+    dropped: int = 1024 * 1024
+    idle: float = 300.0
+    handshake: float = 30.0
+    session: float = 6 * 3600.0
+    grace: float = 5.0
+
+
+@frozen
+class Peer:
+    """The other end. ``address`` is an IP address as text, empty where the transport has none."""
+
+    address: str = ""
+    port: int = 0
+
+
+def peer_of(address: IAddress) -> Peer:
+    """The peer's address as a value; a UNIX socket's has no IP address."""
+    host, port = getattr(address, "host", ""), getattr(address, "port", 0)
+    # A socket that listens on :: shows IPv4 clients as IPv6; they have one name, the IPv4 one.
+    return Peer(host.removeprefix("::ffff:") if "." in host else host.partition("%")[0], port)
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class Session:
+    """The mixin. ``factory`` gives ``bounds`` and ``clock``."""
+
+    factory: "SessionFactory"
+    transport: Any
+    peer: Peer = Peer()
+    tls: str = ""
+    """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty on a plain connection."""
+
+    _session_log = Logger()
+
+    # --- for the protocol class ------------------------------------------------------------------
+
+    def beginSession(self) -> None:
+        """Take the connection over. The protocol's ``connectionMade`` calls this first."""
+        self.bounds = self.factory.bounds
+        self.clock = self.factory.clock
+        self.peer = peer_of(self.transport.getPeer())
+        self._lines = Lines(self.bounds.line)
+        self._replies: list[bytes] = []
+        self._pending_reply_octets = 0
+        self._raw = self._busy = self._pumping = self._blocked = self._closing = False
+        self._paused = self._ended = self._draining = self._eof = False
+        self._running: defer.Deferred[None] | None = None
+        self._drained: list[defer.Deferred[None]] = []
+        now = self.clock.seconds()
+        self._last_active = now
+        self._phase_end: float | None = None
+        self._session_end = now + self.bounds.session
+        self._timer: IDelayedCall | None = None
+        self._abort: IDelayedCall | None = None
+        if hasattr(self.transport, "setTcpNoDelay"):
+            # Small replies would wait for the ACK of the one before, which the peer delays.
+            self.transport.setTcpNoDelay(True)
+        # As a push producer we are told when the peer does not read.
+        self.transport.registerProducer(self, True)
+        if ISSLTransport.providedBy(self.transport):
+            self.setPhase(self.bounds.handshake)
+        self._arm()
+        self.factory.sessions.add(self)
+
+    def reply(self, data: bytes) -> None:
+        """Send ``data``, whole lines, after all that was replied before. Dropped when closing."""
+        if self._closing:
+            return
+        self._replies.append(data)
+        self._pending_reply_octets += len(data)
+        if self._pending_reply_octets >= _FLUSH or not self._pumping:
+            self._flush()
+
+    def beginRaw(self) -> None:
+        """From now on input goes to ``rawReceived``, until :meth:`endRaw`."""
+        self._raw = True
+
+    def endRaw(self, rest: bytes = b"") -> None:
+        """Go back to lines, the first of which begins with ``rest``."""
+        self._raw = False
+        if rest:
+            self._lines.feed(rest)
+
+    def setPhase(self, seconds: float | None) -> None:
+        """Give what begins now so many seconds in all, however lively it is; ``None``: no limit."""
+        self._phase_end = None if seconds is None else self.clock.seconds() + seconds
+        if (
+            self._timer is not None
+            and self._phase_end is not None
+            and self._phase_end < self._timer.getTime()
+        ):
+            self._timer.reset(self._phase_end - self.clock.seconds())
+
+    def startSessionTLS(self, context: object, ready: bytes) -> None:
+        """Reply ``ready`` and begin TLS. The subclass resets its state first.
+
+        Closes instead when anything came behind the command.
+        """
+        if len(self._lines):
+            self._session_log.warn("plaintext behind STARTTLS from {peer}: closing", peer=self.peer.address)
+            self.closeSession()
+            return
+        self.reply(ready)
+        self._flush()
+        self.setPhase(self.bounds.handshake)
+        self.transport.startTLS(context)
+
+    async def send(self, data: bytes) -> None:
+        """Write bulk data and wait while the peer has enough to read.
+
+        Raises ``ConnectionDone`` or ``ConnectionLost`` when the connection goes meanwhile.
+        """
+        self._flush()
+        if self._ended or self._closing:
+            raise ConnectionDone
+        self.transport.write(data)
+        if self._blocked:
+            drained: defer.Deferred[None] = defer.Deferred()
+            self._drained.append(drained)
+            await drained
+
+    def closeSession(self) -> None:
+        """Send what was replied, then close. Nothing the peer sent behind is looked at."""
+        if self._closing:
+            return
+        self._flush()
+        self._closing = True
+        if self._ended:
+            return
+        self._lines.clear()
+        self._cancelTimer()
+        self.transport.unregisterProducer()
+        # A peer that was paused must be read from again, or TLS never sees its close_notify.
+        self._resumeReading()
+        self.transport.loseConnection()
+        self._abort = self.clock.callLater(self.bounds.grace, self.transport.abortConnection)
+
+    def drainSession(self) -> None:
+        """The server stops: say so and close as soon as the command under way is finished."""
+        self._draining = True
+        if not self._busy and not self._closing:
+            self.sessionStopping()
+            self.closeSession()
+
+    @property
+    def isOpen(self) -> bool:
+        """Whether the connection stands and is not being closed."""
+        return not (self._closing or self._ended)
+
+    # --- what Twisted calls -----------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self._last_active = self.clock.seconds()
+        self._lines.feed(data)
+        self._pump()
+
+    def handshakeCompleted(self) -> None:
+        handle = self.transport.getHandle()
+        self.tls = f"{handle.get_protocol_version_name()} {handle.get_cipher_name()}"
+        self.setPhase(None)
+        self._last_active = self.clock.seconds()
+        self.tlsStarted()
+
+    def readConnectionLost(self) -> None:
+        """The peer will send no more. Only called on classes that are ``IHalfCloseableProtocol``."""
+        # What came before is finished and answered; then there is nothing left to wait for.
+        self._eof = True
+        self._pump()
+
+    def writeConnectionLost(self) -> None:
+        """The peer reads no more: nothing said can reach it."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._ended = self._closing = True
+        self.factory.sessions.discard(self)
+        self._cancelTimer()
+        if self._abort is not None and self._abort.active():
+            self._abort.cancel()
+        drained, self._drained = self._drained, []
+        for waiter in drained:
+            waiter.errback(reason)
+        if self._running is not None:
+            self._running.cancel()
+        self.sessionLost(reason)
+        self.factory.sessionEnded()
+
+    def pauseProducing(self) -> None:
+        self._blocked = True
+
+    def resumeProducing(self) -> None:
+        self._blocked = False
+        self._last_active = self.clock.seconds()
+        drained, self._drained = self._drained, []
+        for waiter in drained:
+            waiter.callback(None)
+        self._pump()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; ``connectionLost`` follows."""
+        self._blocked = True
+
+    # --- the pump ---------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Handle input until there is none, or a command waits, or the peer does not read."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while not (self._busy or self._blocked or self._closing) and self._step():
+                if self._lines.dropped > self.bounds.dropped:
+                    self.sessionTimedOut("flood")
+                    self.closeSession()
+        finally:
+            self._pumping = False
+        self._flush()
+        if self._eof and not (self._busy or self._blocked):
+            self.closeSession()
+        self._regulate()
+
+    def _step(self) -> bool:
+        """Handle one piece of input; whether there was one."""
+        try:
+            waiting: Awaitable[None] | None
+            if self._raw:
+                data = self._lines.take()
+                if not data:
+                    return False
+                waiting = self.rawReceived(data)
+            else:
+                line = self._lines.next()
+                if line is None:
+                    return False
+                waiting = self.flawReceived(line) if isinstance(line, Flaw) else self.commandReceived(line)
+        except Exception:
+            self._failed(Failure())
+            return True
+        if waiting is not None:
+            self._wait(waiting)
+        return True
+
+    def _wait(self, waiting: Awaitable[None]) -> None:
+        self._busy = True
+        running = (
+            waiting
+            if isinstance(waiting, defer.Deferred)
+            else defer.Deferred.fromCoroutine(_coroutine(waiting))
+        )
+        self._running = running
+        self._settled = running.addErrback(self._failed).addBoth(self._finished)
+
+    def _failed(self, failure: Failure) -> None:
+        if self._ended:
+            # The peer is gone and the command was cancelled for it; anything else is worth a line.
+            if failure.check(defer.CancelledError, ConnectionDone) is None:
+                self._session_log.failure(
+                    "after the connection from {peer} was lost", failure, peer=self.peer.address
+                )
+            return
+        self._session_log.failure("in a command from {peer}", failure, peer=self.peer.address)
+        self.commandFailed()
+
+    def _finished(self, _: object) -> None:
+        self._busy = False
+        self._running = None
+        if self._ended:
+            return
+        self._last_active = self.clock.seconds()
+        if self._draining and not self._pumping:
+            self.drainSession()
+        self._pump()
+
+    def _flush(self) -> None:
+        if not self._replies or self._ended or self._closing:
+            return
+        data = b"".join(self._replies)
+        self._replies.clear()
+        self._pending_reply_octets = 0
+        self.transport.write(data)
+
+    def _regulate(self) -> None:
+        """Read on, or not, as memory allows."""
+        if self._ended or self._closing:
+            return
+        if self._blocked or (self._busy and len(self._lines) > self.bounds.pending):
+            if not self._paused:
+                self._paused = True
+                self.transport.pauseProducing()
+        else:
+            self._resumeReading()
+
+    def _resumeReading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    # --- deadlines --------------------------------------------------------------------------------
+
+    def _expiry(self) -> float:
+        """When the session has waited too long, as things stand now."""
+        expiry = self._session_end
+        if not self._busy or self._blocked:
+            # While a command is busy it is we who are slow; while the peer reads nothing, it is the peer.
+            expiry = min(expiry, self._last_active + self.bounds.idle)
+            if self._phase_end is not None:
+                expiry = min(expiry, self._phase_end)
+        return expiry
+
+    def _arm(self) -> None:
+        # One timer a session, looked at when it fires, and not touched by every command.
+        wait = max(self._expiry() - self.clock.seconds(), 0.0)
+        if self._busy and not self._blocked:
+            wait = min(wait, self.bounds.idle)
+        self._timer = self.clock.callLater(wait, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if self.clock.seconds() < self._expiry():
+            self._arm()
+            return
+        handshaking = bool(self._phase_end) and not self.tls and ISSLTransport.providedBy(self.transport)
+        if self._blocked or handshaking:
+            # It would not read our farewell, or could not.
+            self.transport.abortConnection()
+            return
+        self.sessionTimedOut("idle")
+        self.closeSession()
+
+    def _cancelTimer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    # --- to be overridden -------------------------------------------------------------------------
+
+    def commandReceived(self, line: bytes) -> Awaitable[None] | None:
+        """A command line came, without its CRLF. Return something to wait for, or ``None``."""
+        raise NotImplementedError
+
+    def flawReceived(self, flaw: Flaw) -> Awaitable[None] | None:
+        """A line came that is none."""
+        raise NotImplementedError
+
+    def rawReceived(self, data: bytes) -> Awaitable[None] | None:
+        """Input came while raw: at least one octet. All of it is the subclass's; see :meth:`endRaw`."""
+        raise NotImplementedError
+
+    def commandFailed(self) -> None:
+        """A command raised; it has been logged. Reply that it did not work."""
+        raise NotImplementedError
+
+    def sessionTimedOut(self, why: str) -> None:
+        """The session ends because of a deadline (``idle``) or a ``flood``. Reply a farewell."""
+        raise NotImplementedError
+
+    def sessionStopping(self) -> None:
+        """The server stops. Reply a farewell."""
+        raise NotImplementedError
+
+    def tlsStarted(self) -> None:
+        """The TLS handshake is complete."""
+
+    def sessionLost(self, reason: Failure) -> None:
+        """The connection is gone. Called once."""
+
+
+async def _coroutine(waiting: Awaitable[None]) -> None:
+    await waiting
+
+
+class SessionFactory(ServerFactory):
+    """What all sessions of a listener share.
+
+    Subclasses override ``buildProtocol``.
+    """
+
+    noisy = False
+
+    def __init__(self, bounds: Bounds, clock: IReactorTime) -> None:
+        self.bounds = bounds
+        self.clock = clock
+        self.sessions: set[Session] = set()
+        self._emptied: list[defer.Deferred[None]] = []
+
+    def sessionEnded(self) -> None:
+        """A session has ended."""
+        if not self.sessions:
+            emptied, self._emptied = self._emptied, []
+            for waiter in emptied:
+                waiter.callback(None)
+
+    async def drain(self) -> None:
+        """Ask all sessions to end and return when they have; each takes no longer than its command
+        under way and the grace."""
+        for session in list(self.sessions):
+            session.drainSession()
+        if self.sessions:
+            emptied: defer.Deferred[None] = defer.Deferred()
+            self._emptied.append(emptied)
+            await emptied

@@ -1,0 +1,3 @@
+"""POP3: the server."""
+
+__all__: list[str] = []

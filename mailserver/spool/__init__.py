@@ -1,0 +1,3 @@
+"""Where mail waits: the durable queue store."""
+
+__all__: list[str] = []

@@ -1,0 +1,107 @@
+"""Bounded CRLF framing of command lines (RFC 5321 §2.3.8, §4.5.3.1.4; RFC 1939 §3).
+
+Bytes go in with :meth:`Lines.feed` in whatever pieces the network makes of them; lines come out of
+:meth:`Lines.next`. Only CRLF ends a line. However the input is cut, the same lines and flaws come out in
+the same order, at a cost linear in the input and with no more held than was fed since the last line plus
+one line.
+
+Flaws: a line over the limit, and a line with a bare LF, are told once, as soon as they show, and the rest
+of that line up to its CRLF is dropped unseen: nothing of it is ever taken for a command. A line that ends
+properly but holds a CR or a NUL is told in place of the line.
+"""
+
+from enum import Enum
+
+__all__ = ["Flaw", "Lines"]
+
+
+class Flaw(Enum):
+    """Why a line is not handed out."""
+
+    TOO_LONG = "too long"
+    BAD_OCTET = "a bare CR or LF, or a NUL"
+
+
+class Lines:
+    """A receive buffer that hands out lines.
+
+    :param limit: the longest line, in octets including its CRLF.
+    """
+
+    __slots__ = ("_buffer", "_dropping", "_scanned", "_start", "dropped", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.dropped = 0
+        """Octets dropped of flawed lines so far."""
+        self._buffer = bytearray()
+        self._start = 0  # where the next line begins
+        self._scanned = 0  # there is no LF between _start and here
+        self._dropping = False
+
+    def __len__(self) -> int:
+        """Octets held and not yet handed out."""
+        return len(self._buffer) - self._start
+
+    def feed(self, data: bytes) -> None:
+        """Add what the network brought."""
+        if self._start:
+            # Handed-out octets are dropped here, once a read, and not once a line: that is what keeps the
+            # cost linear.
+            del self._buffer[: self._start]
+            self._scanned -= self._start
+            self._start = 0
+        self._buffer += data
+
+    def next(self) -> bytes | Flaw | None:
+        """The next line without its CRLF, or its flaw; ``None`` until more is fed."""
+        if self._dropping and not self._drop():
+            return None
+        buffer, start = self._buffer, self._start
+        end = buffer.find(b"\n", self._scanned)
+        if end < 0:
+            self._scanned = len(buffer)
+            return self._flaw(Flaw.TOO_LONG) if len(buffer) - start >= self.limit else None
+        if end - start >= self.limit:
+            return self._flaw(Flaw.TOO_LONG)
+        if end == start or buffer[end - 1] != 13:
+            self._start = self._scanned = end + 1
+            self.dropped += end + 1 - start
+            self._dropping = True
+            return Flaw.BAD_OCTET
+        line = bytes(buffer[start : end - 1])
+        self._start = self._scanned = end + 1
+        return Flaw.BAD_OCTET if b"\r" in line or b"\0" in line else line
+
+    def take(self) -> bytes:
+        """All that is held, as it came: for input that is not lines. The buffer is empty afterwards."""
+        data = bytes(self._buffer[self._start :]) if self._start else bytes(self._buffer)
+        self.clear()
+        return data
+
+    def clear(self) -> None:
+        """Forget all that is held."""
+        self._buffer.clear()
+        self._start = self._scanned = 0
+        self._dropping = False
+
+    def _flaw(self, flaw: Flaw) -> Flaw:
+        self._dropping = True
+        self._drop()
+        return flaw
+
+    def _drop(self) -> bool:
+        """Drop up to the end of the flawed line; whether that end has come."""
+        buffer, start = self._buffer, self._start
+        end = buffer.find(b"\r\n", start)
+        if end < 0:
+            # A CR at the very end may be half of the CRLF that ends the line.
+            keep = 1 if len(buffer) > start and buffer[-1] == 13 else 0
+            self.dropped += len(buffer) - start - keep
+            del buffer[: len(buffer) - keep]
+            self._start = self._scanned = 0
+            return False
+        self.dropped += end + 2 - start
+        self._start = self._scanned = end + 2
+        self._dropping = False
+        return True
