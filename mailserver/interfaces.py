@@ -312,6 +312,14 @@ class IDirectory(Interface):
     def find(address: Address) -> Standing:
         """What an address means here. ``postmaster`` exists in every hosted domain, and bare."""
 
+    def expand(recipient: Recipient) -> tuple[Recipient, ...]:
+        """The recipients that a message for this one is queued for.
+
+        An account and an address elsewhere stand for themselves; an alias for its targets, each with
+        the alias as ``original``, and for itself too where it has commands. Empty for
+        :class:`Nobody`.
+        """
+
     def hosts(domain: str) -> bool:
         """Whether the domain (lower case, A-labels) is hosted here."""
 

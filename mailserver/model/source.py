@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-__all__ = ["BUILT_IN", "Source"]
+__all__ = ["BUILT_IN", "Problem", "Source"]
 
 
 @frozen
@@ -21,3 +21,21 @@ class Source:
 
 BUILT_IN = Source("built-in")
 """The rule is the server's own; no file says it."""
+
+
+@frozen
+class Problem:
+    """Something wrong in a configuration file, to be told with all the others.
+
+    :ivar key: the key or the field as the admin spells it, ``relay.networks[2]``; may be empty.
+    :ivar fatal: whether the configuration must not be used; otherwise it is a warning.
+    """
+
+    source: Source
+    key: str
+    text: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        parts = [str(self.source), self.key, self.text]
+        return ": ".join(part for part in parts if part)
