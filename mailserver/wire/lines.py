@@ -71,7 +71,10 @@ class Lines:
             return Flaw.BAD_OCTET
         line = bytes(buffer[start : end - 1])
         self._start = self._scanned = end + 1
-        return Flaw.BAD_OCTET if b"\r" in line or b"\0" in line else line
+        if b"\r" in line or b"\0" in line:
+            self.dropped += len(line) + 2
+            return Flaw.BAD_OCTET
+        return line
 
     def take(self) -> bytes:
         """All that is held, as it came: for input that is not lines. The buffer is empty afterwards."""
