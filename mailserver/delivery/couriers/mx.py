@@ -1,0 +1,117 @@
+"""The courier to other mail hosts: asks one after the other until every recipient is settled (RFC 5321 §5.1).
+
+MX fallback is this loop and the table in :mod:`mailserver.model.outcome`. In one run the hosts are asked in
+the order the finder gives, each only for the recipients that another host may still help: those that are
+delivered, refused for good, or in doubt are settled. What the run ends with for a recipient whom no host
+settled is the most telling of what was said about it: delay before failure, since a host that may yet take
+the mail is a reason to wait; then what was said about the recipient before what was said about the message,
+and that before trouble with the host; then what a host said before what was found out here; then what the
+better host said. A host that DNS did not answer about counts as one more host, in trouble.
+
+With :class:`~mailserver.net.exchangers.Exchangers` it delivers to the MX hosts, with
+:class:`~mailserver.net.exchangers.Smarthosts` to the smarthosts. The transmitter logs each attempt.
+
+Never raises for a delivery problem; a transmitter that does has a bug, which is logged, and counts as
+trouble with that host.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mailserver.interfaces import IContent, ICourier, ITransmitter
+from mailserver.model.envelope import Envelope, Recipient
+from mailserver.model.exchanger import Exchanger
+from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope, another_host_may_help
+from mailserver.net.exchangers import Found
+
+__all__ = ["Finder", "MXCourier", "more_telling"]
+
+_TELLING = [Scope.HOST, Scope.MESSAGE, Scope.RECIPIENT, Scope.DOUBT]
+
+
+class Finder(Protocol):
+    """Knows whom to ask for a domain."""
+
+    async def find(self, domain: str) -> Found:
+        """The hosts in order, and what to say where none of them settles it. Never raises."""
+
+
+@implementer(ICourier)
+class MXCourier:
+    """The courier.
+
+    :param most: the addresses that are asked in one run at most: who names more of them must not keep us
+        busy with one message for hours.
+    """
+
+    _log = Logger()
+
+    def __init__(self, finder: Finder, transmitter: ITransmitter, most: int = 10) -> None:
+        self._finder = finder
+        self._transmitter = transmitter
+        self._most = most
+
+    async def deliver(
+        self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        """Ask the hosts of each recipient's domain; one domain is one transaction a host."""
+        outcomes: dict[Recipient, Outcome] = {}
+        for domain, group in groupby(sorted(recipients, key=_domain), _domain):
+            outcomes |= await self._run(await self._finder.find(domain), envelope, content, list(group))
+        return outcomes
+
+    async def _run(
+        self, found: Found, envelope: Envelope, content: IContent, recipients: list[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        told: dict[Recipient, Outcome] = {}
+        waiting = recipients
+        for exchanger in found.exchangers[: self._most]:
+            answers = await self._ask(exchanger, envelope, content, waiting)
+            for recipient, answer in answers.items():
+                told[recipient] = more_telling(told.get(recipient), answer)
+            waiting = [recipient for recipient in waiting if another_host_may_help(answers[recipient])]
+            if not waiting:
+                return told
+        if found.trouble is not None:
+            for recipient in waiting:
+                told[recipient] = more_telling(told.get(recipient), found.trouble)
+        return told
+
+    async def _ask(
+        self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
+    ) -> dict[Recipient, Outcome]:
+        """What one host answers, for every recipient."""
+        answers: dict[Recipient, Outcome] = {}
+        try:
+            answers = await self._transmitter.transmit(exchanger, envelope, content, recipients)
+        except CancelledError:
+            raise
+        except Exception:
+            self._log.failure("transmitting {id} to {exchanger}", id=envelope.id, exchanger=str(exchanger))
+        trouble = Delayed(Scope.HOST, "internal trouble", "4.3.0", exchanger.host)
+        return {recipient: answers.get(recipient, trouble) for recipient in recipients}
+
+
+def more_telling(before: Outcome | None, now: Outcome) -> Outcome:
+    """Which of the answers of two hosts is a recipient's outcome, the better host's being ``before``.
+
+    An answer that settles it is; see the top of the module for the others.
+    """
+    if before is None or not another_host_may_help(now):
+        return now
+    return max(before, now, key=_rank)
+
+
+def _rank(outcome: Outcome) -> tuple[bool, int, bool]:
+    if isinstance(outcome, Delivered):
+        raise AssertionError("a delivered recipient is not asked for again")
+    return isinstance(outcome, Delayed), _TELLING.index(outcome.scope), outcome.code != 0
+
+
+def _domain(recipient: Recipient) -> str:
+    return recipient.address.domain

@@ -1,0 +1,272 @@
+"""From a domain to the hosts that take its mail, in the order they are to be asked (RFC 5321 §5.1).
+
+Two finders with one method, ``find(domain)``, whose answer is a :class:`Found`:
+
+- :class:`Exchangers` asks DNS: MX hosts by preference, equal preferences in random order, every address
+  of each, the two families in turn. A domain without MX records is its own mail host; one whose MX
+  question is not *answered* is not: its mail waits. An address literal goes straight to that address.
+- :class:`Smarthosts` answers with the same hosts for every domain, in the admin's order.
+
+What is left out: ourselves, by name or address, and every host of the same or a worse preference, so that
+mail never goes round in circles; hosts that do not exist; addresses no mail host can have (unspecified,
+multicast, link-local, and loopback unless allowed). A host whose addresses nobody knows *now* is passed
+over for this run, but then the mail that no other host takes waits, and does not fail.
+
+==========================================================  ==================
+nobody answers about the domain, or about the hosts left    Delayed 4.4.3
+the domain does not exist                                   Failed 5.1.2
+the domain takes no mail: null MX (RFC 7505)                Failed 5.1.10
+an address literal that is none                             Failed 5.1.3
+only we are left                                            Failed 5.4.6
+no host is left that has an address to connect to           Failed 5.4.4
+no smarthost has an address                                 Delayed 4.4.4
+==========================================================  ==================
+
+Nothing is raised.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import chain, zip_longest
+from random import Random
+
+from attrs import evolve, frozen
+
+from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
+from mailserver.model.exchanger import MX, Exchanger
+from mailserver.model.outcome import Delayed, Failed, Scope
+from mailserver.net.resolver import all_of
+
+__all__ = ["Exchangers", "Found", "Smarthosts", "is_null", "is_usable", "order_addresses", "order_hosts"]
+
+_MOST_HOSTS = 20
+"""The hosts whose addresses are asked for: nobody has more for good, and each costs two questions."""
+
+_THIS_NETWORK = ip_network("0.0.0.0/8")
+
+
+@frozen
+class Found:
+    """Whom to ask for a domain.
+
+    :ivar exchangers: in order; no address twice.
+    :ivar trouble: what to say of recipients whom none of them settles. Never ``None`` when there are
+        no exchangers.
+    """
+
+    exchangers: tuple[Exchanger, ...] = ()
+    trouble: Delayed | Failed | None = None
+
+
+# --- the rules, without a network --------------------------------------------------------------------
+
+
+def is_null(records: Collection[MX]) -> bool:
+    """Whether these MX records say: no mail here, ever (RFC 7505 §3)."""
+    return bool(records) and not any(record.host for record in records)
+
+
+def order_hosts(records: Collection[MX], own_names: Collection[str], chance: Random) -> tuple[MX, ...]:
+    """The hosts better than ourselves, in order: by preference, and at random inside one preference.
+
+    :param own_names: in lower case; where one of them is among the hosts, it goes, with all that are no
+        better.
+    """
+    real = [record for record in records if record.host]
+    limit = min((record.preference for record in real if record.host in own_names), default=None)
+    better = [record for record in real if limit is None or record.preference < limit]
+    hosts: dict[str, MX] = {}
+    for record in sorted(better, key=lambda record: (record.preference, chance.random())):
+        hosts.setdefault(record.host, record)
+    return tuple(hosts.values())
+
+
+def order_addresses(addresses: Sequence[str]) -> tuple[str, ...]:
+    """The families in turn, beginning with the first address's; each in the resolver's order.
+
+    So that a family that leads nowhere costs one attempt, and not one for each of its addresses, before
+    the other gets its chance.
+    """
+    first = [address for address in addresses if (":" in address) == (":" in addresses[0])]
+    second = [address for address in addresses if address not in first]
+    return tuple(address for address in chain(*zip_longest(first, second)) if address is not None)
+
+
+def is_usable(address: str, loopback: bool = False) -> bool:
+    """Whether a mail host can have this address; ``loopback``: whether it may be this machine's."""
+    parsed: IPv4Address | IPv6Address = ip_address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        # ::ffff:127.0.0.1 is loopback, too, and connects to it.
+        parsed = parsed.ipv4_mapped
+    if parsed.is_loopback:
+        return loopback
+    return not (
+        parsed.is_unspecified
+        or parsed.is_multicast
+        or parsed.is_link_local
+        or parsed in _THIS_NETWORK
+        or str(parsed) == "255.255.255.255"
+    )
+
+
+# --- the finders ---------------------------------------------------------------------------------------
+
+
+@frozen
+class _Host:
+    """A host with its addresses, in order; ``None`` when nobody knows them now."""
+
+    name: str
+    preference: int
+    addresses: tuple[str, ...] | None
+
+
+async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
+    try:
+        addresses = await resolver.addresses(name)
+    except (NoSuchName, NoSuchData):
+        return _Host(name, preference, ())
+    except Unanswered:
+        return _Host(name, preference, None)
+    return _Host(name, preference, order_addresses(addresses))
+
+
+class Exchangers:
+    """The mail hosts of the world.
+
+    :param port: the TCP port of mail hosts.
+    :param own_names: what we are called, in lower case.
+    :param own_addresses: the IP addresses at which *we* answer on ``port``.
+    :param chance: shuffles hosts of equal preference.
+    :param loopback: whether hosts may have loopback addresses (rehearsals and tests).
+    """
+
+    def __init__(
+        self,
+        resolver: IResolver,
+        port: int,
+        own_names: Collection[str],
+        own_addresses: Collection[str],
+        chance: Random,
+        loopback: bool = False,
+    ) -> None:
+        self._resolver = resolver
+        self._port = port
+        self._own_names = frozenset(own_names)
+        self._own_addresses = frozenset(str(ip_address(address)) for address in own_addresses)
+        self._chance = chance
+        self._loopback = loopback
+
+    async def find(self, domain: str) -> Found:
+        """Whom to ask for ``domain`` (lower case, A-labels, or an address literal)."""
+        if domain.startswith("["):
+            return self._literal(domain)
+        try:
+            records = await self._resolver.mx(domain)
+        except NoSuchName:
+            return _failed("5.1.2", f"there is no domain {domain}")
+        except NoSuchData:
+            # RFC 5321 §5.1: the implicit MX, only where DNS says that there is no other.
+            records = (MX(0, domain),)
+        except Unanswered as trouble:
+            return _delayed("4.4.3", f"DNS does not answer: {trouble}")
+        if is_null(records):
+            return _failed("5.1.10", f"{domain} takes no mail (null MX, RFC 7505)")
+        ordered = order_hosts(records, self._own_names, self._chance)
+        if not ordered:
+            return _loop(domain)
+        return self._choose(domain, await self._resolve(ordered[:_MOST_HOSTS]))
+
+    async def _resolve(self, ordered: Sequence[MX]) -> list[_Host]:
+        """The hosts with their addresses, as far as they are better than ourselves."""
+        hosts = await all_of(_look_up(self._resolver, mx.host, mx.preference) for mx in ordered)
+        limit = min((host.preference for host in hosts if self._is_us(host)), default=None)
+        return [host for host in hosts if limit is None or host.preference < limit]
+
+    def _is_us(self, host: _Host) -> bool:
+        return any(address in self._own_addresses for address in host.addresses or ())
+
+    def _choose(self, domain: str, hosts: Sequence[_Host]) -> Found:
+        if not hosts:
+            return _loop(domain)
+        found = _collect(
+            (evolve(host, addresses=self._usable(host)) for host in hosts), [self._port] * len(hosts)
+        )
+        if found.exchangers or found.trouble:
+            return found
+        return _failed("5.4.4", f"no mail host of {domain} has an address to connect to")
+
+    def _usable(self, host: _Host) -> tuple[str, ...] | None:
+        if host.addresses is None:
+            return None
+        return tuple(address for address in host.addresses if is_usable(address, self._loopback))
+
+    def _literal(self, domain: str) -> Found:
+        """RFC 5321 §4.1.3: ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``."""
+        text = domain.removeprefix("[").removesuffix("]")
+        try:
+            address = str(ip_address(text[5:] if text.lower().startswith("ipv6:") else text))
+        except ValueError:
+            return _failed("5.1.3", f"{domain} is no address")
+        if "%" in address:
+            return _failed("5.1.3", f"{domain} is no address")
+        if address in self._own_addresses:
+            return _loop(domain)
+        if not is_usable(address, self._loopback):
+            return _failed("5.4.4", f"{domain} is not an address to connect to")
+        return Found((Exchanger(domain, address, self._port),))
+
+
+class Smarthosts:
+    """The hosts that take all mail for the outside from us, in order.
+
+    :param hosts: names or IP addresses, each with its port. Their addresses are used as they are: who
+        names a tunnel on loopback means it.
+    """
+
+    def __init__(self, resolver: IResolver, hosts: Sequence[tuple[str, int]]) -> None:
+        self._resolver = resolver
+        self._hosts = tuple((host.lower(), port) for host, port in hosts)
+
+    async def find(self, domain: str) -> Found:
+        """Whom to ask for any domain. Delayed where none has an address: the mistake is here."""
+        hosts = await all_of(
+            self._look_up(host, preference) for preference, (host, _) in enumerate(self._hosts)
+        )
+        found = _collect(hosts, [port for _, port in self._hosts])
+        if found.exchangers or found.trouble:
+            return found
+        return _delayed("4.4.4", "no smarthost has an address")
+
+    async def _look_up(self, host: str, preference: int) -> _Host:
+        try:
+            return _Host(host, preference, (str(ip_address(host)),))
+        except ValueError:
+            return await _look_up(self._resolver, host, preference)
+
+
+def _collect(hosts: Iterable[_Host], ports: Sequence[int]) -> Found:
+    """The addresses of the hosts as exchangers, and the trouble there is with hosts nobody knows now."""
+    exchangers: dict[tuple[str, int], Exchanger] = {}
+    unknown = []
+    for host, port in zip(hosts, ports, strict=True):
+        if host.addresses is None:
+            unknown.append(host.name)
+        for address in host.addresses or ():
+            exchangers.setdefault((address, port), Exchanger(host.name, address, port, host.preference))
+    trouble = None
+    if unknown:
+        trouble = _delayed("4.4.3", f"DNS does not answer about {', '.join(unknown[:3])}").trouble
+    return Found(tuple(exchangers.values()), trouble)
+
+
+def _failed(status: str, text: str) -> Found:
+    return Found(trouble=Failed(Scope.RECIPIENT, text, status))
+
+
+def _delayed(status: str, text: str) -> Found:
+    return Found(trouble=Delayed(Scope.HOST, text, status))
+
+
+def _loop(domain: str) -> Found:
+    return _failed("5.4.6", f"we are the best mail host of {domain}, but it is not hosted here")
