@@ -18,11 +18,12 @@ methods at the end. Twisted's own ``LineOnlyReceiver.dataReceived`` and ``Timeou
 """
 
 from collections.abc import Awaitable
+from types import CoroutineType
 from typing import Any
 
 from attrs import frozen
 from twisted.internet import defer
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionClosed, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -125,12 +126,15 @@ class Session:
         self.factory.sessions.add(self)
 
     def reply(self, data: bytes) -> None:
-        """Send ``data``, whole lines, after all that was replied before. Dropped when closing."""
+        """Send ``data``, whole lines, after all that was replied before. Dropped when closing.
+
+        It leaves at the latest when the command under way is finished, or with the next :meth:`send`.
+        """
         if self._closing:
             return
         self._replies.append(data)
         self._pending_reply_octets += len(data)
-        if self._pending_reply_octets >= _FLUSH or not self._pumping:
+        if self._pending_reply_octets >= _FLUSH or not (self._pumping or self._busy):
             self._flush()
 
     def beginRaw(self) -> None:
@@ -141,7 +145,8 @@ class Session:
         """Go back to lines, the first of which begins with ``rest``."""
         self._raw = False
         if rest:
-            self._lines.feed(rest)
+            # More may have come while something was waited for: it stands behind.
+            self._lines.feed(rest + self._lines.take())
 
     def setPhase(self, seconds: float | None) -> None:
         """Give what begins now so many seconds in all, however lively it is; ``None``: no limit."""
@@ -170,7 +175,8 @@ class Session:
     async def send(self, data: bytes) -> None:
         """Write bulk data and wait while the peer has enough to read.
 
-        Raises ``ConnectionDone`` or ``ConnectionLost`` when the connection goes meanwhile.
+        Raises a ``ConnectionClosed``, as ``ConnectionDone`` or ``ConnectionLost``, when the connection goes
+        meanwhile.
         """
         self._flush()
         if self._ended or self._closing:
@@ -194,8 +200,9 @@ class Session:
         self.transport.unregisterProducer()
         # A peer that was paused must be read from again, or TLS never sees its close_notify.
         self._resumeReading()
-        self.transport.loseConnection()
+        # Before the close: a transport may be gone, and connectionLost called, when that returns.
         self._abort = self.clock.callLater(self.bounds.grace, self.transport.abortConnection)
+        self.transport.loseConnection()
 
     def drainSession(self) -> None:
         """The server stops: say so and close as soon as the command under way is finished."""
@@ -243,7 +250,8 @@ class Session:
             self._abort.cancel()
         drained, self._drained = self._drained, []
         for waiter in drained:
-            waiter.errback(reason)
+            # TLS gives reasons of its own; whoever waits in send() need not know them.
+            waiter.errback(reason if reason.check(ConnectionClosed) else Failure(ConnectionLost()))
         if self._running is not None:
             self._running.cancel()
         self.sessionLost(reason)
@@ -272,7 +280,10 @@ class Session:
             return
         self._pumping = True
         try:
-            while not (self._busy or self._blocked or self._closing) and self._step():
+            more = True
+            while more and not (self._busy or self._blocked or self._closing):
+                more = self._step()
+                # Looked at even if there was no line: an endless one is dropped as it comes.
                 if self._lines.dropped > self.bounds.dropped:
                     self.sessionTimedOut("flood")
                     self.closeSession()
@@ -306,18 +317,19 @@ class Session:
 
     def _wait(self, waiting: Awaitable[None]) -> None:
         self._busy = True
-        running = (
-            waiting
-            if isinstance(waiting, defer.Deferred)
-            else defer.Deferred.fromCoroutine(_coroutine(waiting))
-        )
+        if isinstance(waiting, defer.Deferred):
+            running = waiting
+        elif isinstance(waiting, CoroutineType):
+            running = defer.Deferred.fromCoroutine(waiting)
+        else:
+            running = defer.Deferred.fromCoroutine(_coroutine(waiting))
         self._running = running
         self._settled = running.addErrback(self._failed).addBoth(self._finished)
 
     def _failed(self, failure: Failure) -> None:
         if self._ended:
             # The peer is gone and the command was cancelled for it; anything else is worth a line.
-            if failure.check(defer.CancelledError, ConnectionDone) is None:
+            if failure.check(defer.CancelledError, ConnectionClosed) is None:
                 self._session_log.failure(
                     "after the connection from {peer} was lost", failure, peer=self.peer.address
                 )
@@ -454,12 +466,22 @@ class SessionFactory(ServerFactory):
             for waiter in emptied:
                 waiter.callback(None)
 
-    async def drain(self) -> None:
-        """Ask all sessions to end and return when they have; each takes no longer than its command
-        under way and the grace."""
+    async def drain(self, grace: float = 30.0) -> None:
+        """Ask all sessions to end, and return when they have.
+
+        :param grace: seconds that a command under way gets; then the connection is cut.
+        """
         for session in list(self.sessions):
             session.drainSession()
-        if self.sessions:
-            emptied: defer.Deferred[None] = defer.Deferred()
-            self._emptied.append(emptied)
-            await emptied
+        if not self.sessions:
+            return
+        emptied: defer.Deferred[None] = defer.Deferred()
+        self._emptied.append(emptied)
+        cut = self.clock.callLater(grace, self._cut)
+        await emptied
+        if cut.active():
+            cut.cancel()
+
+    def _cut(self) -> None:
+        for session in list(self.sessions):
+            session.transport.abortConnection()
