@@ -1,4 +1,4 @@
-"""dnspython's network, made of Twisted's UDP and TCP: the ``backend=`` of ``dns.asyncresolver``.
+"""dnspython's network, on Twisted's reactor: the ``backend=`` of ``dns.asyncresolver``.
 
 dnspython builds and checks the messages, retries and falls back to TCP; this gives it sockets, timeouts
 and sleep on the reactor. Every question by UDP has a socket of its own, connected to the server: a port
@@ -20,12 +20,14 @@ from typing import Any
 
 import dns._asyncbackend
 import dns.exception
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
-from twisted.internet.error import CannotListenError, ConnectError
-from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 __all__ = ["Backend"]
 
@@ -77,22 +79,8 @@ class Backend(dns._asyncbackend.Backend):
         if self.abandoned:
             raise OSError("abandoned")
         if socktype == socket.SOCK_DGRAM:
-            return self._datagrams(af, destination)
+            return _DatagramSocket(af, self._reactor, destination)
         return await self._stream(af, destination, timeout)
-
-    def _datagrams(self, af: int, destination: tuple[str, int]) -> "_DatagramSocket":
-        inbox = _Datagrams()
-        try:
-            port = self._reactor.listenUDP(0, inbox, interface="::" if af == socket.AF_INET6 else "")
-        except CannotListenError as trouble:
-            raise OSError(str(trouble)) from trouble
-        opened = _DatagramSocket(af, self._reactor, port, inbox)
-        try:
-            inbox.transport.connect(*destination)
-        except (OSError, ValueError):
-            opened.ended = maybeDeferred(port.stopListening)
-            raise
-        return opened
 
     async def _stream(self, af: int, destination: tuple[str, int], timeout: float | None) -> "_StreamSocket":
         host, port = destination
@@ -130,56 +118,69 @@ def _timed_out(_: object, timeout: float) -> None:
     raise dns.exception.Timeout(timeout=timeout)
 
 
-class _Datagrams(DatagramProtocol, _Inbox):
-    noisy = False
-    transport: Any
+@implementer(IReadDescriptor)
+class _DatagramSocket(dns._asyncbackend.DatagramSocket, _Inbox):
+    """A UDP socket of its own among the reactor's readers.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.received: deque[bytes | OSError] = deque(maxlen=_PENDING)
+    Twisted's UDP port would do, but for two lines in the log for every question.
+    """
 
-    def datagramReceived(self, datagram: bytes, addr: object) -> None:
-        self.received.append(datagram)
-        self.wake()
-
-    def connectionRefused(self) -> None:
-        self.received.append(ConnectionRefusedError("connection refused"))
-        self.wake()
-
-    def stopProtocol(self) -> None:
-        # The epoll reactor takes the ICMP error of a port where nobody listens for the end of the socket,
-        # and connectionRefused() is not called.
-        self.connectionRefused()
-
-
-class _DatagramSocket(dns._asyncbackend.DatagramSocket):
-    def __init__(self, af: int, reactor: Any, port: Any, inbox: _Datagrams) -> None:
+    def __init__(self, af: int, reactor: Any, destination: tuple[str, int]) -> None:
         super().__init__(af, socket.SOCK_DGRAM)
+        _Inbox.__init__(self)
         self._reactor = reactor
-        self._port = port
-        self._inbox = inbox
-        self._destination: object = None
-        self.ended: Deferred[Any] | None = None
+        self._destination: Any = destination
+        self._received: deque[bytes | OSError] = deque(maxlen=_PENDING)
+        self._socket = socket.socket(af, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        try:
+            self._socket.connect(destination)
+            reactor.addReader(self)
+        except OSError:
+            self._socket.close()
+            raise
 
     async def sendto(self, what: bytes, destination: Any, timeout: float | None) -> int:
-        # Kept to be told back as the source: the socket is connected, so it is, and Twisted's idea of an
-        # IPv6 address is not dnspython's.
         self._destination = destination
-        self._inbox.transport.write(what)
-        return len(what)
+        return self._socket.send(what)
 
     async def recvfrom(self, size: int, timeout: float | None) -> tuple[bytes, Any]:
-        if not self._inbox.received:
-            await self._inbox.wait(self._reactor, timeout)
-        received = self._inbox.received.popleft()
+        if not self._received:
+            await self.wait(self._reactor, timeout)
+        received = self._received.popleft()
         if isinstance(received, OSError):
             raise received
+        # The socket is connected, so that is where it comes from, spelled as dnspython compares it.
         return received, self._destination
 
     async def close(self) -> None:
-        if self.ended is None:
-            self.ended = maybeDeferred(self._port.stopListening)
-            await self.ended
+        if self._socket.fileno() >= 0:
+            self._reactor.removeReader(self)
+            self._socket.close()
+
+    # --- IReadDescriptor
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "dns"
+
+    def doRead(self) -> None:
+        try:
+            while True:
+                self._received.append(self._socket.recv(65535))
+        except BlockingIOError:
+            pass
+        except OSError as trouble:
+            self._received.append(trouble)
+        if self._received:
+            self.wake()
+
+    def connectionLost(self, reason: Failure) -> None:
+        # The epoll reactor takes the ICMP error of a port where nobody listens for the end of the socket.
+        self._received.append(ConnectionRefusedError("connection refused"))
+        self.wake()
 
 
 class _Stream(Protocol, _Inbox):

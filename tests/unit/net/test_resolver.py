@@ -1,6 +1,5 @@
 """DNS as mail sees it: three kinds of "no", a cache, coalescing, bounds; and dnspython's backend beneath."""
 
-import errno
 import os
 
 import dns._asyncbackend
@@ -8,7 +7,6 @@ import dns.asyncresolver
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
@@ -46,8 +44,8 @@ class SteppingClock:
         return getattr(reactor, name)
 
 
-def _no_socket(port, protocol, interface):
-    raise CannotListenError(interface, port, OSError(errno.EMFILE, "Too many open files"))
+def _no_socket(reader):
+    raise OSError(24, "Too many open files")
 
 
 class ResolverCase(TestCase):
@@ -151,7 +149,8 @@ class AnswersTest(ResolverCase):
         resolver = await self.resolver(servers=[("255.255.255.255", 53)])
         with pytest.raises(Unanswered, match="Permission denied"):
             await resolver.mx("outside.example")
-        self.clock.listenUDP = _no_socket
+        resolver = await self.resolver(servers=[("127.0.0.1", 53)])
+        self.clock.addReader = _no_socket
         with pytest.raises(Unanswered, match="Too many open files"):
             await resolver.mx("other.example")
 

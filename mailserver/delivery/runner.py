@@ -1,0 +1,234 @@
+"""The queue runner: takes what is due, has it delivered, and has it recorded.
+
+The database knows what is due when; here are only the duties under way and a bounded hand of those that
+come next (:mod:`mailserver.delivery.slots`). A *scan* takes duties until the queue has no more for
+destinations that are not full. It is made when somebody pokes (:meth:`Runner.wake`), when the next recipient
+falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a poke may
+be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten.
+
+Failures: a queue that cannot be read is journal trouble and read again ten seconds later. Whatever goes
+wrong with one duty ends that duty only. :mod:`mailserver.delivery.attempt` and
+:mod:`mailserver.delivery.recording` say the rest.
+"""
+
+from collections import deque
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from mailserver import journal
+from mailserver.delivery.attempt import Couriers, Router, attempt, unreadable
+from mailserver.delivery.recording import Recorder
+from mailserver.delivery.slots import Place, Slots
+from mailserver.delivery.timing import Time
+from mailserver.interfaces import Duty, IContent, IQueue, StorageTrouble
+from mailserver.model.envelope import Recipient
+from mailserver.model.outcome import Outcome
+
+__all__ = ["Directions", "Runner"]
+
+_BATCH = 200
+_LONGEST_SLEEP = 60.0
+_AFTER_TROUBLE = 10.0
+# What is due and was left is for full destinations; what falls due behind it is looked for this often.
+_WHILE_FULL = 1.0
+_LAST_WORDS = 5.0
+
+
+@define
+class Directions:
+    """Where mail goes, and who brings it there; may be replaced at a reload.
+
+    :ivar couriers: for each kind of route but ``Nowhere``.
+    """
+
+    route: Router
+    couriers: Couriers
+
+
+class Runner:
+    """Runs the queue.
+
+    :param recorder: its ``schedule`` may be replaced at any time.
+    :param directions: its fields may be replaced at any time; duties under way keep the old ones.
+    """
+
+    def __init__(
+        self, queue: IQueue, directions: Directions, recorder: Recorder, slots: Slots, time: Time
+    ) -> None:
+        self.directions = directions
+        self._queue = queue
+        self._recorder = recorder
+        self._slots = slots
+        self._time = time
+        self._running = False
+        self._arrived = False
+        self._scanning = False
+        self._alarm: IDelayedCall | None = None
+        self._begun: deque[Duty] = deque()
+        self._beginning = False
+        self._tasks: set[Deferred[None]] = set()
+        self._attempts: set[Deferred[tuple[IContent | None, dict[Recipient, Outcome]]]] = set()
+        self._idle: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin; the first scan finds whatever an earlier process left."""
+        self._running = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Look now: mail may have come. Cheap; may be called any number of times, and may be forgotten."""
+        self._arrived = True
+        if self._running and not self._scanning:
+            self._scanning = True
+            self._run(Deferred.fromCoroutine(self._scan()))
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing more; wait up to ``grace`` seconds for what is under way, then interrupt it.
+
+        What was answered for until then is recorded; the rest is tried at the next start.
+        """
+        self._running = False
+        self._silence()
+        for duty in self._slots.clear():
+            self._queue.release(duty)
+        await self._wait_until_idle(grace)
+        for attempting in list(self._attempts):
+            attempting.cancel()
+        await self._wait_until_idle(_LAST_WORDS)
+        for task in list(self._tasks):
+            task.cancel()
+
+    # --- looking ---
+
+    async def _scan(self) -> None:
+        due = None
+        try:
+            while self._arrived and self._running:
+                self._arrived = False
+                await self._take_all()
+                due = await self._queue.next_due()
+            wait = _LONGEST_SLEEP if due is None else due - self._time.now()
+        except StorageTrouble as trouble:
+            journal.trouble("the queue cannot be read", trouble, again=f"{_AFTER_TROUBLE:.0f}s")
+            wait = _AFTER_TROUBLE
+        except Exception as problem:
+            journal.trouble("the queue's scan", repr(problem), again=f"{_AFTER_TROUBLE:.0f}s")
+            wait = _AFTER_TROUBLE
+        finally:
+            # Nothing waits between the last look at _arrived and here, so no poke falls in between.
+            self._scanning = False
+        # An earlier alarm stays: somebody may have been settled since next_due() looked.
+        self._ring_in(wait if wait > 0 else _WHILE_FULL)
+
+    async def _take_all(self) -> None:
+        while self._running:
+            duties = await self._queue.take(self._time.now(), self._slots.full(), _BATCH)
+            if not duties:
+                return
+            for duty in duties:
+                place = self._slots.offer(duty) if self._running else Place.AWAY
+                if place is Place.NOW:
+                    self._begin(duty)
+                elif place is Place.AWAY:
+                    self._queue.release(duty)
+
+    def _ring_in(self, wait: float) -> None:
+        """Have the next scan in ``wait`` seconds, or when it is due already, whichever is first."""
+        if not self._running:
+            return
+        wait = min(max(wait, 0.0), _LONGEST_SLEEP)
+        if self._alarm is not None:
+            if self._alarm.getTime() <= self._time.timers.seconds() + wait:
+                return
+            self._alarm.cancel()
+        self._alarm = self._time.timers.callLater(wait, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
+
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    # --- working ---
+
+    def _begin(self, duty: Duty) -> None:
+        """Begin a duty that has a slot. A loop, not a recursion, when duties end as soon as they begin."""
+        self._begun.append(duty)
+        if self._beginning:
+            return
+        self._beginning = True
+        while self._begun:
+            duty = self._begun.popleft()
+            task = Deferred.fromCoroutine(self._work(duty))
+            self._run(task.addErrback(_tell, duty).addCallback(self._leave, duty))
+        self._beginning = False
+
+    async def _work(self, duty: Duty) -> None:
+        attempting = Deferred.fromCoroutine(self._attempt(duty))
+        self._attempts.add(attempting)
+        try:
+            content, outcomes = await attempting
+        finally:
+            self._attempts.discard(attempting)
+        if not outcomes:
+            self._queue.release(duty)  # interrupted before anything was known
+            return
+        due = await self._recorder.record(duty, outcomes, content)
+        if due is not None:
+            self._ring_in(due - self._time.now())
+
+    async def _attempt(self, duty: Duty) -> tuple[IContent | None, dict[Recipient, Outcome]]:
+        try:
+            content = await self._queue.content(duty.envelope.id)
+        except CancelledError:
+            return None, {}
+        except Exception as trouble:
+            journal.trouble("the stored message cannot be read", repr(trouble), id=duty.envelope.id)
+            return None, unreadable(duty)
+        directions = self.directions
+        return content, await attempt(duty, content, directions.route, directions.couriers)
+
+    def _leave(self, _: object, duty: Duty) -> None:
+        """A duty has ended, one way or another: its slot is free."""
+        begun, more = self._slots.leave(duty)
+        if begun is not None:
+            self._begin(begun)
+        if more:
+            self.wake()
+
+    # --- what is under way ---
+
+    def _run(self, task: "Deferred[None]") -> None:
+        """Remember a task until it ends."""
+        self._tasks.add(task)
+        _ = task.addBoth(self._ended, task)
+
+    def _ended(self, result: object, task: "Deferred[None]") -> None:
+        self._tasks.discard(task)
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            journal.trouble("queue runner", result.getErrorMessage() or repr(result.value))
+        if not self._tasks and self._idle is not None:
+            self._idle.callback(None)
+            self._idle = None
+
+    async def _wait_until_idle(self, most: float) -> None:
+        if not self._tasks:
+            return
+        self._idle = Deferred()
+        try:
+            await self._idle.addTimeout(most, self._time.timers)
+        except TimeoutError:
+            self._idle = None
+
+
+def _tell(failure: Failure, duty: Duty) -> None:
+    """A duty broke off: it stays taken, so that nothing is delivered twice, until the next start."""
+    if not failure.check(CancelledError):
+        problem = failure.getErrorMessage() or repr(failure.value)
+        journal.trouble("a duty broke off", problem, id=duty.envelope.id, destination=duty.destination)
