@@ -1,0 +1,83 @@
+"""One Maildir on disk: its directories made, mended and swept.
+
+Everything here blocks and is called in a thread. Raises ``OSError``.
+
+A mailbox comes into being when it is first needed; every directory made is durable before anything is put
+in it. A file that stands where a directory should be is set aside under another name, never deleted, and
+said. A link that leads nowhere is left alone, and nothing is delivered past it.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+from mailserver.mailboxes.names import SET_ASIDE
+
+__all__ = ["PARTS", "THE_DISK", "Disk", "Say", "prepare", "sweep", "sync_directory"]
+
+PARTS = ("tmp", "new", "cur")
+_STALE = 36 * 3600.0  # seconds after which a file in tmp/ belongs to nobody (the Maildir manual's figure)
+
+Say = Callable[[str, Path], None]
+"""Tells the operator, from a thread: what, and about which path."""
+
+
+@frozen
+class Disk:
+    """What is done to a disk and may fail, so that tests can play every fault."""
+
+    write: Callable[[int, bytes | memoryview], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    link: Callable[[Path, Path], None] = os.link
+
+
+THE_DISK = Disk()
+
+
+def prepare(directory: Path, disk: Disk, say: Say) -> None:
+    """See to it that the Maildir exists and is one."""
+    for path in (directory, *(directory / part for part in PARTS)):
+        if not path.is_dir():
+            if path.is_file():
+                aside = path.with_name(f"{path.name}{SET_ASIDE}{time.time_ns()}")
+                path.rename(aside)
+                say("set aside: not a directory", aside)
+            _make(path, disk)
+
+
+def sweep(directory: Path, now: float) -> None:
+    """Remove what interrupted deliveries left in ``tmp/`` long ago."""
+    with os.scandir(directory / "tmp") as entries:
+        for entry in entries:
+            try:
+                facts = entry.stat(follow_symlinks=False)
+                if not stat.S_ISDIR(facts.st_mode) and max(facts.st_mtime, facts.st_ctime) < now - _STALE:
+                    os.unlink(entry.path)
+            except OSError:
+                continue  # somebody else sweeps too, or may not: it is only litter
+
+
+def sync_directory(directory: Path, disk: Disk) -> None:
+    """Make names put into the directory, or taken out of it, durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        disk.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _make(path: Path, disk: Disk) -> None:
+    if not path.parent.is_dir():
+        _make(path.parent, disk)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            # A link to a disk that is not mounted, say: mail must not go elsewhere meanwhile.
+            raise
+        return  # another process was quicker
+    sync_directory(path.parent, disk)

@@ -1,0 +1,17 @@
+"""What holds for all tests."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _elsewhere() -> Iterator[None]:
+    """Run in a directory that goes with the tests: ``mktemp()`` of twisted.trial writes to the current one."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory(prefix="mailserver-tests-") as directory:
+        os.chdir(directory)
+        yield
+        os.chdir(before)
