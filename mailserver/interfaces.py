@@ -282,7 +282,8 @@ class Account:
 class Forward:
     """An alias, fully expanded.
 
-    :ivar targets: where the mail goes: accounts here or addresses elsewhere; not empty, no duplicates.
+    :ivar targets: where the mail goes: accounts here or addresses elsewhere; no duplicates; empty only
+        where there are commands.
     :ivar commands: programs that get a copy each, as written in the alias file after ``|``.
     """
 

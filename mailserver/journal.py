@@ -16,12 +16,14 @@ the terminal's cursor. In structured observers the fields stand under the same n
 ``reported``  a report to the sender was stored
 ``removed``   nobody waits for the message any more; it is gone from the queue
 ``fetched``   a POP3 session ended: what it took and what it deleted
+``reloaded``  the configuration was read again and is gone by
 ``login``     a login succeeded or failed
 ``trouble``   something an operator should look at
 ============  =====================================================================================
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +45,8 @@ __all__ = [
     "listening",
     "login",
     "refused",
+    "refused_configuration",
+    "reloaded",
     "removed",
     "reported",
     "trouble",
@@ -186,6 +190,18 @@ def login(service: str, client: str, account: str, ok: bool, reason: str = "") -
 def fetched(client: str, account: str, messages: int, octets: int, deleted: int) -> None:
     """A POP3 session with a login ended."""
     _write("fetched", client=client, account=account, messages=messages, octets=octets, deleted=deleted)
+
+
+def reloaded(file: object, domains: int, users: int) -> None:
+    """The configuration was read again and is gone by."""
+    _write("reloaded", file=file, domains=domains, users=users)
+
+
+def refused_configuration(file: object, problems: Iterable[object]) -> None:
+    """A configuration was refused whole at a reload; the old one stays."""
+    for problem in problems:
+        _write("trouble", LogLevel.error, where="reload", what=problem)
+    _write("trouble", LogLevel.error, where="reload", what=f"{file} refused; the old configuration stays")
 
 
 def trouble(where: str, what: object, **fields: object) -> None:

@@ -73,22 +73,31 @@ class Batcher(Generic[Job, Result]):
     def stop(self) -> "Deferred[None]":
         """Finish what was submitted and end the thread."""
         with self._wake:
-            self._stopping = True
+            first, self._stopping = not self._stopping, True
             self._wake.notify()
-        if not self._thread.is_alive():
+        if first and self._thread.ident is None:
+            # Never started: nobody else will say so. A thread that runs, or ran, says it itself.
             self._stopped.callback(None)
         return self._stopped
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            try:
-                results = self._perform([job for job, _ in batch])
-            except BaseException:
-                failure = Failure()
-                self._call(_fail_all, [done for _, done in batch], failure)
-            else:
-                self._call(_finish_all, [done for _, done in batch], results)
+        while self._do_batch():
+            pass
         self._call(self._stopped.callback, None)
+
+    def _do_batch(self) -> bool:
+        # A function of its own, so that an idle thread holds on to nothing of its last batch.
+        batch = self._next_batch()
+        if not batch:
+            return False
+        waiting = [done for _, done in batch]
+        try:
+            results = self._perform([job for job, _ in batch])
+        except BaseException:
+            self._call(_fail_all, waiting, Failure())
+        else:
+            self._call(_finish_all, waiting, results)
+        return True
 
     def _next_batch(self) -> list[tuple[Job, "Deferred[Result]"]]:
         with self._wake:
@@ -153,19 +162,24 @@ class Pool:
             self._wake.notify_all()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._waiting and not self._stopping:
-                    self._wake.wait()
-                if not self._waiting:
-                    return
-                call, done = self._waiting.popleft()
-            try:
-                result = call()
-            except BaseException:
-                self._call(_fail_all, [done], Failure())
-            else:
-                self._call(_finish_one, done, result)
+        while self._do_one():
+            pass
+
+    def _do_one(self) -> bool:
+        # A function of its own, so that an idle thread holds on to nothing of its last job.
+        with self._wake:
+            while not self._waiting and not self._stopping:
+                self._wake.wait()
+            if not self._waiting:
+                return False
+            call, done = self._waiting.popleft()
+        try:
+            result = call()
+        except BaseException:
+            self._call(_fail_all, [done], Failure())
+        else:
+            self._call(_finish_one, done, result)
+        return True
 
 
 def _finish_one(done: "Deferred[Any]", result: object) -> None:

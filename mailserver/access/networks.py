@@ -29,7 +29,7 @@ class Networks:
     :ivar rules: in the order of the files; of two equal networks the first one counts.
     """
 
-    rules: Sequence[tuple[Network, Source]] = field(default=(), converter=tuple)
+    rules: tuple[tuple[Network, Source], ...] = ()
     _ipv4: _Table = field(init=False, eq=False, repr=False)
     _ipv6: _Table = field(init=False, eq=False, repr=False)
 

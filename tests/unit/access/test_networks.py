@@ -58,15 +58,15 @@ def test_match(address: str, line: int | None) -> None:
 
 
 def test_everybody() -> None:
-    networks = Networks([(ip_network("0.0.0.0/0"), at(1))])
+    networks = Networks(((ip_network("0.0.0.0/0"), at(1)),))
     assert networks.match("255.255.255.255") == at(1)
     assert networks.match("::1") is None
 
 
 def test_nobody() -> None:
-    assert Networks([]).match("127.0.0.1") is None
+    assert Networks(()).match("127.0.0.1") is None
 
 
 def test_is_a_value() -> None:
-    assert Networks() == Networks([])
-    assert len({Networks(), Networks([])}) == 1
+    assert Networks() == Networks(())
+    assert len({Networks(), Networks(())}) == 1

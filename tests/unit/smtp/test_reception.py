@@ -110,7 +110,7 @@ def test_a_login_may_send_anywhere(premises: Premises) -> None:
 
 def test_rules_are_those_of_the_beginning_of_the_transaction(premises: Premises) -> None:
     old = begin(premises, NEIGHBOUR)
-    premises.office.rules = Rules(Networks([(ip_network("192.0.2.0/24"), LAN)]), Limits(10, 1))
+    premises.office.rules = Rules(Networks(((ip_network("192.0.2.0/24"), LAN),)), Limits(10, 1))
     old.validateTo(address("friend@elsewhere.example"))
     old.validateTo(address("other@elsewhere.example"))
     new = begin(premises, NEIGHBOUR)

@@ -1,0 +1,66 @@
+# make run   from a fresh clone to a running server with a demo domain
+# make test  from a fresh clone to a passed suite: lint, types, floors, all tests
+# Neither needs root. Both are quick the second time: the environment is made anew only when setup.cfg changes.
+
+# The first Python that is new enough; PYTHON=… overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What pip and setuptools have to say is shown when they fail.
+INSTALL = $(BIN)/pip --disable-pip-version-check --quiet install >$(VENV)/pip.log 2>&1
+OR_SAY_WHY = || { cat $(VENV)/pip.log; exit 1; }
+# The plain editable install hides the plugin from twistd; "compat" puts this directory on the path.
+EDITABLE := --config-settings editable_mode=compat --editable
+CONFIG ?= etc/mailserver.toml
+PYTEST_ARGS ?= -n auto
+
+.PHONY: help run selftest test lint types floors check format clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -2
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "mailserver needs Python 3.11 or newer (make PYTHON=/path/to/python)"; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON) …"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing mailserver …"
+	@$(INSTALL) $(EDITABLE) . $(OR_SAY_WHY)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what the tests need …"
+	@$(INSTALL) $(EDITABLE) '.[dev]' $(OR_SAY_WHY)
+	@touch $@
+
+# "mailctl hello" waits in the background until the server listens, then says what to try.
+run: $(VENV)/.installed
+	@$(BIN)/mailctl --config $(CONFIG) hello --wait 60 & \
+	exec $(BIN)/twistd -n --pidfile= mailserver --config $(CONFIG)
+
+selftest: $(VENV)/.installed
+	@$(BIN)/mailctl selftest
+
+test: lint types floors check
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+floors: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+check: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

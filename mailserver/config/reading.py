@@ -1,0 +1,198 @@
+"""Reading the configuration: ``mailserver.toml``, the files it names, and ``domains/``.
+
+All that is wrong is told at once, each with its file, line and key, as
+``mailserver.toml:17: relay.networks[2]: "192.168.0.0/33" is not a network``. Files are called by their path
+from the configuration's directory. Reading blocks; it changes nothing.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from mailserver.config.shapes import File
+from mailserver.config.values import DNS, TLS, Config, Delivery, Limits, Listen, Login, Networks, Relay
+from mailserver.domains.positions import Positions
+from mailserver.domains.textfile import read_text
+from mailserver.domains.tomlfile import read_toml
+from mailserver.domains.tree import NO_DOMAINS, load_tree
+from mailserver.model.retry import Schedule
+from mailserver.model.source import Problem, Source
+
+__all__ = ["ConfigErrors", "find_config", "load", "load_server"]
+
+_PLACES = (Path("etc/mailserver.toml"), Path("/etc/mailserver/mailserver.toml"))
+
+
+class ConfigErrors(Exception):
+    """The configuration is not to be used.
+
+    :ivar problems: all that is wrong with it, warnings included; at least one is fatal.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def find_config(option: str | None) -> Path:
+    """The file that ``--config`` names, else the first that exists of the usual places.
+
+    :raises ConfigErrors: there is none.
+    """
+    places = (Path(option),) if option else _PLACES
+    for place in places:
+        if place.is_file():
+            return place
+    if option:
+        raise ConfigErrors((Problem(Source(option), "", "no such file"),))
+    where = " nor ".join(str(place) for place in places)
+    raise ConfigErrors((Problem(Source("mailserver.toml"), "", f"found neither at {where}: use --config"),))
+
+
+def load(path: Path) -> Config:
+    """Read the whole configuration.
+
+    :raises ConfigErrors: anything in it is wrong, in whatever file.
+    """
+    config, problems, directory = _read(path)
+    tree, found = load_tree(directory, _shown(directory, path)) if directory else (NO_DOMAINS, ())
+    problems = (*problems, *found)
+    if config is None or any(problem.fatal for problem in problems):
+        raise ConfigErrors(problems)
+    return evolve(config, tree=tree, problems=problems)
+
+
+def load_server(path: Path) -> Config:
+    """Read ``mailserver.toml`` alone, for tools that mend what is wrong in ``domains/``.
+
+    :raises ConfigErrors: anything in that file is wrong.
+    """
+    config, problems, _ = _read(path)
+    if config is None or any(problem.fatal for problem in problems):
+        raise ConfigErrors(problems)
+    return evolve(config, problems=problems)
+
+
+def _read(path: Path) -> tuple[Config | None, tuple[Problem, ...], Path | None]:
+    """The configuration without the domains, what is wrong with it, and where the domains are.
+
+    Where the file is wrong its domains are looked at all the same if it can be told where they are, so
+    that their problems are told with its own.
+    """
+    text, problems = read_text(path, path.name)
+    if text is None:
+        return None, problems, None
+    file, problems, positions = read_toml(text, path.name, File)
+    base = path.parent.resolve()
+    if file is None:
+        return None, problems, _guess_domains(text, base)
+    reading = _Reading(path, base, file, positions)
+    return reading.config(), tuple(reading.problems()), reading.path(file.domains)
+
+
+def _guess_domains(text: str, base: Path) -> Path | None:
+    try:
+        named = tomllib.loads(text).get("domains", "domains")
+    except tomllib.TOMLDecodeError:
+        return None
+    return Path(os.path.normpath(base / named)) if isinstance(named, str) else None
+
+
+def _shown(directory: Path, path: Path) -> str:
+    base = path.parent.resolve()
+    return str(directory.relative_to(base)) if directory.is_relative_to(base) else str(directory)
+
+
+class _Reading:
+    """One file's shape being turned into values."""
+
+    def __init__(self, path: Path, base: Path, file: File, positions: Positions) -> None:
+        self._path = path
+        self._base = base
+        self._file = file
+        self._positions = positions
+
+    def path(self, text: str) -> Path:
+        """A path in the file, from the file's directory."""
+        return Path(os.path.normpath(self._base / text))
+
+    def config(self) -> Config:
+        """The values."""
+        file = self._file
+        delivery = file.delivery
+        tls = file.tls
+        return Config(
+            file=self._path,
+            hostname=file.hostname,
+            state=self.path(file.state),
+            domains=self.path(file.domains),
+            workers=file.workers,
+            listen=tuple(
+                Listen(listen.service, listen.endpoint, self._source("listen", index))
+                for index, listen in enumerate(file.listen)
+            ),
+            relay=Relay(self._networks(file.relay.networks, "relay", "networks")),
+            login=Login(self._networks(file.login.plaintext_networks, "login", "plaintext_networks")),
+            tls=TLS(self.path(tls.certificate), self.path(tls.key)) if tls.certificate else None,
+            dns=DNS(tuple(file.dns.servers), file.dns.timeout),
+            delivery=Delivery(
+                port=delivery.port,
+                schedule=Schedule(tuple(delivery.retry), delivery.lifetime, delivery.warn_after),
+                smarthost=tuple(delivery.smarthost),
+                loopback=delivery.loopback,
+                connect_timeout=delivery.connect_timeout,
+                greeting_timeout=delivery.greeting_timeout,
+            ),
+            limits=Limits(file.limits.message_size, file.limits.recipients),
+            tree=NO_DOMAINS,
+            problems=(),
+        )
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong though every key by itself is right, and what is unwise."""
+        yield from self._tls_problems()
+        yield from self._listen_problems()
+        if self._file.workers != 0:
+            yield self._warn("this version runs in one process, whatever the number", "workers")
+        if self._file.limits.recipients < 100:
+            yield self._warn("RFC 5321 §4.5.3.1.8 asks for at least 100", "limits", "recipients")
+        if self._file.limits.message_size < 64 * 1024:
+            yield self._warn("RFC 5321 §4.5.3.1.7 asks for at least 64KB", "limits", "message_size")
+
+    def _tls_problems(self) -> Iterator[Problem]:
+        pair = {"certificate": self._file.tls.certificate, "key": self._file.tls.key}
+        if not any(pair.values()):
+            return
+        for name, value in pair.items():
+            source = self._source("tls", name)
+            if not value:
+                yield Problem(source, f"tls.{name}", "is missing: a certificate and its key go together")
+            elif not self.path(value).is_file():
+                yield Problem(source, f"tls.{name}", f'"{value}": no such file')
+            elif not os.access(self.path(value), os.R_OK):
+                yield Problem(source, f"tls.{name}", f'"{value}" cannot be read')
+
+    def _listen_problems(self) -> Iterator[Problem]:
+        if not self._file.listen:
+            yield self._warn("nothing is listened on: add a [[listen]] table", "listen")
+        seen: dict[str, int] = {}
+        for index, listen in enumerate(self._file.listen):
+            any_port = listen.endpoint.startswith(("tcp:0", "tcp6:0", "tcp:port=0", "tcp6:port=0"))
+            if listen.endpoint in seen and not any_port:
+                line = self._source("listen", seen[listen.endpoint], "endpoint").line
+                text = f'"{listen.endpoint}" is listened on by line {line} already'
+                yield Problem(self._source("listen", index, "endpoint"), f"listen[{index}].endpoint", text)
+            seen.setdefault(listen.endpoint, index)
+
+    def _networks(self, networks: list[Any], *key: str) -> Networks:
+        return tuple((network, self._source(*key, index)) for index, network in enumerate(networks))
+
+    def _source(self, *key: str | int) -> Source:
+        return Source(self._path.name, self._positions.line(key))
+
+    def _warn(self, text: str, *key: str) -> Problem:
+        return Problem(self._source(*key), ".".join(key), text, fatal=False)

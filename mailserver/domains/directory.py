@@ -1,0 +1,140 @@
+"""Who lives here: the answers that reception, delivery and logins get, all from memory.
+
+A :class:`Directory` stands on one :class:`~mailserver.domains.tree.Tree` at a time; :meth:`Directory.replace`
+puts another in its place in one step, so every answer is wholly of the old or wholly of the new.
+"""
+
+from zope.interface import implementer
+
+from mailserver.domains.aliases import Alias
+from mailserver.domains.domain import POSTMASTER, Domain
+from mailserver.domains.naming import local_key, parse_mailbox
+from mailserver.domains.passwords import DECOY
+from mailserver.domains.tree import Tree
+from mailserver.domains.users import User
+from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted, Standing
+from mailserver.model.address import Address
+from mailserver.model.envelope import Recipient
+
+__all__ = ["Directory"]
+
+_LONGEST_LOGIN = 320  # RFC 3696 §3: 64 + 1 + 255
+
+
+@implementer(IDirectory)
+class Directory:
+    """The hosted domains.
+
+    :param hostname: the server's own name: ``postmaster`` there is the bare ``postmaster``.
+    """
+
+    def __init__(self, tree: Tree, hostname: str = "") -> None:
+        self._tree = tree
+        self._hostname = hostname
+
+    def replace(self, tree: Tree) -> None:
+        """Answer from another tree from now on."""
+        self._tree = tree
+
+    def find(self, address: Address) -> Standing:
+        """What an address means here (:class:`IDirectory`)."""
+        address = self._at_home(address)
+        domain = self._tree.domains.get(address.domain)
+        if domain is None:
+            return NotHosted()
+        found = domain.find(local_key(address)) or domain.catch_all
+        if found is None:
+            return Nobody(domain.source)
+        if isinstance(found, Account):
+            return found
+        targets, commands = self._follow(found)
+        return Forward(targets, found.source, commands)
+
+    def expand(self, recipient: Recipient) -> tuple[Recipient, ...]:
+        """The recipients that a message for this one is queued for (:class:`IDirectory`)."""
+        standing = self.find(recipient.address)
+        if isinstance(standing, Nobody):
+            return ()
+        home = self._at_home(recipient.address)
+        original = recipient.original or _spell_original(recipient.address)
+        if not isinstance(standing, Forward):
+            # A bare postmaster cannot be queued: it has no domain, and would be nobody's destination.
+            return (recipient,) if home == recipient.address else (_to(home, original, recipient),)
+        expanded = [_to(target, original, recipient) for target in standing.targets]
+        if standing.commands:
+            expanded.append(recipient if home == recipient.address else _to(home, original, recipient))
+        return tuple(expanded)
+
+    def hosts(self, domain: str) -> bool:
+        """Whether the domain (lower case, A-labels) is hosted here."""
+        return domain in self._tree.domains
+
+    def domains(self) -> tuple[str, ...]:
+        """The hosted domains, sorted."""
+        return tuple(self._tree.domains)
+
+    def user(self, login: str) -> User | None:
+        """The user who logs in by this name: an address, or, with one domain hosted, a bare name."""
+        address = self._login_address(login)
+        domain = self._tree.domains.get(address.domain) if address else None
+        return domain.users.get(local_key(address)) if address and domain else None
+
+    def decoy(self, login: str) -> str:
+        """A stored password to be checked, in vain, for a name that :meth:`user` does not know."""
+        address = self._login_address(login)
+        domain = self._tree.domains.get(address.domain) if address else None
+        domain = domain or next(iter(self._tree.domains.values()), None)
+        return domain.decoy if domain else DECOY
+
+    def _login_address(self, login: str) -> Address | None:
+        domains = self._tree.domains
+        if len(login) > _LONGEST_LOGIN:
+            return None
+        try:
+            return parse_mailbox(login, next(iter(domains)) if len(domains) == 1 else "")
+        except ValueError:
+            return None
+
+    def _at_home(self, address: Address) -> Address:
+        """The address itself; of a ``postmaster`` without a hosted domain, the first domain's."""
+        domain = address.domain
+        if domain and (domain != self._hostname or domain in self._tree.domains):
+            return address
+        first = next(iter(self._tree.domains), None)
+        if first is None or address.local.lower() != POSTMASTER:
+            return address
+        return Address(address.local, first)
+
+    def _follow(self, alias: Alias) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+        """All that an alias leads to in the end. Each alias is followed once, each account named once."""
+        targets: dict[str, Address] = {}
+        commands: dict[str, None] = {}
+        seen = {id(alias)}
+        waiting = [iter(alias.targets)]
+        commands.update(dict.fromkeys(alias.commands))
+        while waiting:
+            target = next(waiting[-1], None)
+            if target is None:
+                waiting.pop()
+                continue
+            found = self._member(target)
+            if not isinstance(found, Alias):
+                targets.setdefault(found.name if found else target.key, target)
+            elif id(found) not in seen:
+                seen.add(id(found))
+                commands.update(dict.fromkeys(found.commands))
+                waiting.append(iter(found.targets))
+        return tuple(targets.values()), tuple(commands)
+
+    def _member(self, target: Address) -> Account | Alias | None:
+        domain: Domain | None = self._tree.domains.get(target.domain)
+        return domain.find(local_key(target)) if domain else None
+
+
+def _to(address: Address, original: str, recipient: Recipient) -> Recipient:
+    return Recipient(address, original, recipient.notify)
+
+
+def _spell_original(address: Address) -> str:
+    # RFC 3461 §4.2; RFC 6533 §3 for the internationalised.
+    return f"{'rfc822' if address.is_ascii else 'utf-8'};{address}"

@@ -1,0 +1,235 @@
+"""The thread that reads: what is due, when something will be, and content.
+
+It has a connection of its own, so that it does not wait behind commits, and it alone knows which duties are
+taken. That a duty has ended is therefore told to it as a job like any other: a scan that sees the database
+as it was before a settlement still sees the duty as taken.
+
+:meth:`Reader.take` goes round: destinations that have been served least lately come first, those never served
+before all, and one duty is taken of each in turn. Its cost grows with the destinations that something is due
+for and with the duties taken, not with the messages that wait.
+
+A message that cannot be read is told, and left out until the next start, so that it keeps nobody else
+waiting.
+"""
+
+import sqlite3
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from typing import Any, TypeVar
+from zlib import crc32
+
+from attrs import frozen
+
+from mailserver.interfaces import Duty
+from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.spool.recent import Recent
+from mailserver.spool.rows import ENVELOPE_COLUMNS, RECIPIENT_COLUMNS, read_envelope, read_waiting
+from mailserver.spool.trouble import Damage, as_trouble, is_damage
+
+__all__ = ["Reader", "Stored", "Taken"]
+
+T = TypeVar("T")
+
+
+@frozen
+class Taken:
+    """Where a taken duty stands in the database: what is needed to settle it.
+
+    :ivar message: the message's number.
+    :ivar file: of its content, if it is large.
+    :ivar numbers: of its recipients, by value.
+    """
+
+    message: int
+    file: str | None
+    numbers: dict[Recipient, list[int]]
+
+
+@frozen
+class Stored:
+    """A content found: the octets of a small one, the file of a large one."""
+
+    size: int
+    octets: bytes | None
+    file: str | None
+
+
+_DUE_DESTINATIONS = "SELECT name FROM destination WHERE due <= ? ORDER BY due"
+_DUE_MESSAGES = """
+    SELECT message FROM recipient INDEXED BY due
+    WHERE state = 'waiting' AND destination = ? AND next_attempt <= ? ORDER BY next_attempt
+"""
+_MESSAGE = f"SELECT {ENVELOPE_COLUMNS}, file FROM message WHERE number = ?"  # noqa: S608
+_RECIPIENTS = f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE message = ? ORDER BY number"  # noqa: S608
+_DUE_RECIPIENTS = f"""
+    SELECT number, {RECIPIENT_COLUMNS} FROM recipient
+    WHERE message = ? AND destination = ? AND state = 'waiting' AND next_attempt <= ? ORDER BY number
+"""  # noqa: S608
+_DESTINATIONS = "SELECT name, due FROM destination ORDER BY due"
+_TIMES = """
+    SELECT message, next_attempt FROM recipient INDEXED BY due
+    WHERE state = 'waiting' AND destination = ? ORDER BY next_attempt
+"""
+_CONTENT = """
+    SELECT message.size, message.file, content.octets, content.crc
+    FROM message LEFT JOIN content ON content.message = message.number WHERE message.id = ?
+"""
+
+
+class Reader:
+    """Performs the jobs of a :class:`~mailserver.threads.Batcher`, in its thread.
+
+    :param complain: told, in this thread, of each damage met.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, recent: Recent, complain: Callable[[Exception], None]
+    ) -> None:
+        self._connection = connection
+        self._recent = recent
+        self._complain = complain
+        self._busy: defaultdict[str, set[int]] = defaultdict(set)  # messages taken, by destination
+        self._damaged: set[int] = set()
+        self._turns: dict[str, int] = {}
+        self._turn = count(1)
+
+    def perform(self, jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Call each job; what it returns or the trouble it raises, for each."""
+        return [self._attempt(job) for job in jobs]
+
+    def _attempt(self, job: Callable[[], Any]) -> Any:
+        try:
+            return job()
+        except Exception as error:
+            self._complain(error)
+            return as_trouble(error)
+
+    # --- duties
+
+    def take(self, now: float, full: frozenset[str], limit: int) -> list[tuple[Duty, Taken]]:
+        """As :meth:`mailserver.interfaces.IQueue.take`, with where each duty stands."""
+        duties: list[tuple[Duty, Taken]] = []
+        with self._snapshot():
+            lanes = deque(self._lane(name, now) for name in self._in_turn(now) if name not in full)
+            try:
+                while lanes and len(duties) < limit:
+                    duty = self._next(lanes[0])
+                    if duty is None:
+                        lanes.popleft()
+                    else:
+                        duties.append(duty)
+                        lanes.rotate(-1)
+            finally:
+                for lane in lanes:
+                    lane.close()  # an open cursor would keep the snapshot, and the write-ahead log, alive
+        return duties
+
+    def forget(self, taken: Sequence[tuple[str, int]]) -> None:
+        """These are taken no more: pairs of a destination and a message's number."""
+        for destination, message in taken:
+            busy = self._busy.get(destination, set())
+            busy.discard(message)
+            if not busy:
+                self._busy.pop(destination, None)
+
+    def _next(self, lane: Generator[tuple[Duty, Taken], None, None]) -> tuple[Duty, Taken] | None:
+        try:
+            return next(lane, None)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._complain(error)
+            return None  # damage at one destination keeps no other waiting
+
+    def _in_turn(self, now: float) -> list[str]:
+        names = [name for (name,) in self._connection.execute(_DUE_DESTINATIONS, (now,))]
+        self._turns = {name: self._turns[name] for name in names if name in self._turns}
+        names.sort(key=lambda name: self._turns.get(name, 0))
+        return names
+
+    def _lane(self, destination: str, now: float) -> Generator[tuple[Duty, Taken], None, None]:
+        """The duties due at one destination, longest due first."""
+        with closing(self._connection.execute(_DUE_MESSAGES, (destination, now))) as messages:
+            for (message,) in messages:
+                if message in self._busy.get(destination, ()) or message in self._damaged:
+                    continue
+                duty = self._duty(message, destination, now)
+                if duty is not None:
+                    self._turns[destination] = next(self._turn)
+                    yield duty
+
+    def _duty(self, message: int, destination: str, now: float) -> tuple[Duty, Taken] | None:
+        try:
+            duty = self._read_duty(message, destination, now)
+        except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise
+            self._damaged.add(message)
+            self._complain(Damage(f"message number {message} cannot be read and is left out: {error!r}"))
+            return None
+        self._busy[destination].add(message)
+        return duty
+
+    def _read_duty(self, message: int, destination: str, now: float) -> tuple[Duty, Taken]:
+        found = self._connection.execute(_MESSAGE, (message,)).fetchone()
+        if found is None:
+            raise LookupError("recipients without a message")
+        *row, file = found
+        envelope = self._envelope(message, tuple(row))
+        numbers: dict[Recipient, list[int]] = {}
+        waiting = []
+        for number, *about in self._connection.execute(_DUE_RECIPIENTS, (message, destination, now)):
+            each = read_waiting(tuple(about))
+            waiting.append(each)
+            numbers.setdefault(each.recipient, []).append(number)
+        return Duty(envelope, destination, tuple(waiting)), Taken(message, file, numbers)
+
+    def _envelope(self, message: int, row: tuple[Any, ...]) -> Envelope:
+        envelope = self._recent.envelope(row[0])
+        if envelope is None:
+            envelope = read_envelope(row, self._connection.execute(_RECIPIENTS, (message,)))
+            self._recent.put(envelope, None)
+        return envelope
+
+    # --- the rest
+
+    def next_due(self) -> float | None:
+        """As :meth:`mailserver.interfaces.IQueue.next_due`."""
+        best: float | None = None
+        with self._snapshot(), closing(self._connection.execute(_DESTINATIONS)) as destinations:
+            for name, due in destinations:
+                if best is not None and due >= best:
+                    break
+                own = self._earliest(name, due)
+                if own is not None and (best is None or own < best):
+                    best = own
+        return best
+
+    def _earliest(self, destination: str, due: float) -> float | None:
+        """When the first recipient there falls due that is neither taken nor damaged."""
+        busy = self._busy.get(destination, set()) | self._damaged
+        if not busy:
+            return due
+        with closing(self._connection.execute(_TIMES, (destination,))) as times:
+            return next((time for message, time in times if message not in busy), None)
+
+    def content(self, id: QueueID) -> Stored:
+        """Find a content. Raises :class:`StorageTrouble`."""
+        row = self._connection.execute(_CONTENT, (id,)).fetchone()
+        if row is None:
+            raise Damage(f"{id} is not in the spool")
+        size, file, octets, crc = row
+        if file is None and (octets is None or len(octets) != size or crc32(octets) != crc):
+            raise Damage(f"the content of {id} is missing or damaged")
+        return Stored(size, octets, file)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")

@@ -1,0 +1,115 @@
+"""The tables of the spool database, and how a connection to it is made.
+
+``message`` has one row for each message, ``recipient`` one for each of its recipients with all that is known
+of it (state, next attempt, last outcome), so that the queue tools are queries. ``content`` holds small
+contents beside the messages, so that listing them reads none of it; each with a CRC-32, since SQLite does
+not see damage inside a value. A large content is the file that ``message.file`` names.
+
+``destination`` has one row for each domain that somebody waits for, with the earliest ``next_attempt`` there.
+It is derived from ``recipient`` and kept in the same transactions. Because of it, finding what is due costs
+nothing for what is not: neither for messages nor for destinations.
+
+``PRAGMA user_version`` is the version of this layout. A database of a newer version is not touched.
+"""
+
+import sqlite3
+from pathlib import Path
+
+__all__ = ["OPEN_STATES", "PAGE", "VERSION", "SpoolUnusable", "connect", "create", "probe"]
+
+VERSION = 1
+
+PAGE = 4096
+"""Octets of a database page."""
+
+OPEN_STATES = "('waiting', 'held')"
+"""The states of a recipient whose message must be kept, as SQL. The others: delivered, failed."""
+
+_TABLES = """
+CREATE TABLE message (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT NOT NULL UNIQUE,
+    arrived  REAL NOT NULL,
+    sender   TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    facts    TEXT NOT NULL,
+    file     TEXT
+);
+CREATE TABLE content (
+    message  INTEGER PRIMARY KEY,
+    crc      INTEGER NOT NULL,
+    octets   BLOB NOT NULL
+);
+CREATE TABLE recipient (
+    message       INTEGER NOT NULL,
+    number        INTEGER NOT NULL,
+    address       TEXT NOT NULL,
+    original      TEXT NOT NULL,
+    notify        TEXT,
+    destination   TEXT NOT NULL,
+    state         TEXT NOT NULL,
+    next_attempt  REAL NOT NULL,
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    warned        INTEGER NOT NULL DEFAULT 0,
+    last_attempt  REAL,
+    scope         TEXT,
+    status        TEXT,
+    reply         TEXT,
+    host          TEXT,
+    code          INTEGER,
+    PRIMARY KEY (message, number)
+) WITHOUT ROWID;
+CREATE INDEX due ON recipient (destination, next_attempt) WHERE state = 'waiting';
+CREATE TABLE destination (
+    name  TEXT PRIMARY KEY,
+    due   REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX destination_due ON destination (due);
+"""
+
+_PROBES = (
+    "SELECT number, id, arrived, sender, size, facts, file FROM message LIMIT 1",
+    "SELECT message, crc, octets FROM content LIMIT 1",
+    "SELECT message, number, reply FROM recipient INDEXED BY due WHERE state = 'waiting' LIMIT 1",
+    "SELECT name, due FROM destination INDEXED BY destination_due ORDER BY due LIMIT 1",
+)
+
+
+class SpoolUnusable(Exception):
+    """The spool cannot be opened, and setting it aside would be wrong. The text is for the operator."""
+
+
+def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
+    """Connect, with every transaction begun and ended by hand.
+
+    The connection may pass from thread to thread but is for one at a time. It waits up to 10 s for a lock of
+    another process.
+    """
+    mode = "ro" if read_only else "rw"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=10,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    # Some builds overwrite what is deleted with zeros; each removed message would be written once more.
+    connection.execute("PRAGMA secure_delete = FAST")
+    return connection
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty database, all or none."""
+    connection.execute(f"PRAGMA page_size = {PAGE}")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def probe(connection: sqlite3.Connection) -> None:
+    """Use every table and index once. Raises :class:`sqlite3.Error` if one is not as it should be."""
+    for statement in _PROBES:
+        connection.execute(statement).fetchall()

@@ -1,0 +1,295 @@
+"""The spool: one object for those who bring mail and for those who deliver it.
+
+It promises what :class:`~mailserver.interfaces.ISpool` and :class:`~mailserver.interfaces.IQueue` say, with
+SQLite (write-ahead log, ``synchronous=FULL``) and one file for each large content::
+
+    DIRECTORY/              0700
+        spool.db            0600, with spool.db-wal and spool.db-shm while the server runs
+        content/QUEUE-ID    0600, contents of more than 256 KB
+        damaged             damage was met while the server ran; the next start checks everything
+        *.corrupt-TIME      set aside by a start that found damage; never removed
+
+Three kinds of threads: one commits (group commit: whatever waits when a commit ends is the next transaction),
+one reads, a few touch content files. The reactor's thread touches no disk after :meth:`Spool.start`.
+
+Failures: a full disk is :class:`~mailserver.interfaces.StorageFull`, anything else
+:class:`~mailserver.interfaces.StorageTrouble`, to the one whose call met it. An error of the database is also
+told to the journal, each once a minute at most. After an error of a commit nothing of it is there, except
+that a crash that follows at once may find it on the disk after all; the worst of that is a duplicate.
+
+The clock may be wrong. Times are only compared, and nobody waits beyond ``longest_wait`` from now: whoever
+does, after the clock went back or at start, is due at once.
+
+One process at a time delivers; who makes sure of that holds a lock on the state directory.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailserver import journal
+from mailserver.interfaces import (
+    Duty,
+    IContent,
+    IDraft,
+    IQueue,
+    IReport,
+    ISpool,
+    Settlement,
+    StorageTrouble,
+)
+from mailserver.model.address import Address
+from mailserver.model.envelope import Envelope, QueueID, Recipient, make_queue_id
+from mailserver.spool import opening, schema
+from mailserver.spool.body import Body, Sealed
+from mailserver.spool.content import FileContent, MemoryContent
+from mailserver.spool.disk import Disk
+from mailserver.spool.draft import Draft
+from mailserver.spool.reader import Reader, Taken
+from mailserver.spool.recent import Recent
+from mailserver.spool.schema import SpoolUnusable
+from mailserver.spool.trouble import as_trouble, is_damage
+from mailserver.spool.writer import Changes, Job, Recall, Settle, Store, Writer
+from mailserver.threads import Batcher, Busy, CallFromThread, Pool
+
+__all__ = ["Spool", "SpoolUnusable"]
+
+_DAY = 86_400.0
+_STEP_BACK = 60.0
+_MUTE = 60.0
+_FILE_THREADS = 4
+_FILE_BACKLOG = 10_000
+_PATIENCE = 10.0
+
+
+@implementer(ISpool, IQueue)
+class Spool:
+    """The durable queue store in one directory.
+
+    :param now: seconds since 1970.
+    :param call_from_thread: ``reactor.callFromThread``.
+    :param entropy: ``secrets.randbits``, or a test's stand-in.
+    :param longest_wait: nobody waits longer than this from now, whatever the clock did; at least the longest
+        wait of any retry schedule.
+    :param memory: octets of recent messages kept at hand.
+    """
+
+    on_arrival: Callable[[], None] | None = None
+    """Called in the reactor's thread after each commit that brought new messages. Calls may be lost."""
+
+    def __init__(
+        self,
+        directory: Path,
+        now: Callable[[], float],
+        call_from_thread: CallFromThread,
+        entropy: Callable[[int], int],
+        longest_wait: float = _DAY,
+        memory: int = 32 * 1024 * 1024,
+        disk: Disk | None = None,
+    ) -> None:
+        self._directory = directory
+        self._contents = directory / opening.CONTENT
+        self._now = now
+        self._call = call_from_thread
+        self._entropy = entropy
+        self._longest_wait = longest_wait
+        self._disk = disk or Disk()
+        self._recent = Recent(memory)
+        self._files = Pool("spool-files", _FILE_THREADS, call_from_thread, _FILE_BACKLOG)
+        self._connections: list[sqlite3.Connection] = []
+        self._taken: dict[tuple[QueueID, str], Taken] = {}
+        self._latest = 0.0  # the latest time that take() was told
+        self._told: dict[str, float] = {}
+
+    # --- life
+
+    def start(self) -> None:
+        """Open the spool; blocks. Raises :class:`SpoolUnusable`: the server must not serve then."""
+        now = self._now()
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+        try:
+            opening.prepare(self._directory, self._disk, stamp, self._say)
+            writing = opening.open_writer(self._directory)
+            self._connections.append(writing)
+            opening.sweep(writing, self._directory, self._disk, self._say)
+            reading = schema.connect(self._directory / opening.DATABASE)
+            self._connections.append(reading)
+        except (OSError, sqlite3.Error) as error:
+            raise SpoolUnusable(f"{self._directory}: {error}") from error
+        writer = Writer(writing, self._disk, self._contents, self._committed, self._complain)
+        writer.perform([Recall(now, now + self._longest_wait)])
+        self._reader = Reader(reading, self._recent, self._complain)
+        self._writing: Batcher[Job, None] = Batcher("spool-writer", writer.perform, self._call)
+        self._reading: Batcher[Callable[[], Any], Any] = Batcher(
+            "spool-reader", self._reader.perform, self._call
+        )
+        self._files.start()
+        self._writing.start()
+        self._reading.start()
+
+    async def stop(self) -> None:
+        """Commit what was submitted and close. Whatever comes later is :class:`StorageTrouble`."""
+        await self._writing.stop()
+        await self._reading.stop()
+        connections, self._connections = self._connections, []
+        if connections:
+            # When all its threads meet, each has done what was submitted before.
+            meeting = Barrier(_FILE_THREADS, timeout=_PATIENCE)
+            meetings = [Deferred.fromCoroutine(self._files.run(meeting.wait)) for _ in range(_FILE_THREADS)]
+            await DeferredList(meetings, consumeErrors=True)
+            await self._files.run(_close, connections)
+            self._files.stop()
+
+    # --- those who bring mail
+
+    def draft(self, sender: Address, recipients: Sequence[Recipient]) -> IDraft:
+        """As :meth:`mailserver.interfaces.ISpool.draft`."""
+        id_ = make_queue_id(self._now(), self._entropy(40))
+        return Draft(id_, self._body(id_), self._store)
+
+    def _body(self, name: str) -> Body:
+        return Body(self._disk, self._files, self._contents / name)
+
+    async def _store(self, envelope: Envelope, content: Sealed) -> None:
+        await self._submit(Store(envelope, content, self._now()))
+
+    async def _submit(self, job: Job) -> None:
+        try:
+            await self._writing.submit(job)
+        except (CancelledError, StorageTrouble):
+            raise
+        except Exception as error:
+            raise as_trouble(error) from error
+
+    # --- those who deliver
+
+    async def take(self, now: float, full: frozenset[str], limit: int) -> list[Duty]:
+        """As :meth:`mailserver.interfaces.IQueue.take`."""
+        if now < self._latest - _STEP_BACK:
+            await self._submit(Recall(now, now + self._longest_wait))
+            self._latest = now
+        self._latest = max(self._latest, now)
+        found = await self._ask(lambda: self._reader.take(now, full, limit))
+        for duty, taken in found:
+            self._taken[duty.envelope.id, duty.destination] = taken
+        return [duty for duty, _ in found]
+
+    async def next_due(self) -> float | None:
+        """As :meth:`mailserver.interfaces.IQueue.next_due`."""
+        due: float | None = await self._ask(self._reader.next_due)
+        return due
+
+    async def content(self, id: QueueID) -> IContent:
+        """As :meth:`mailserver.interfaces.IQueue.content`."""
+        octets = self._recent.octets(id)
+        if octets is None:
+            stored = await self._ask(lambda: self._reader.content(id))
+            if stored.file is not None:
+                return FileContent(self._disk, self._files, self._contents / stored.file, stored.size)
+            octets = stored.octets
+        return MemoryContent(octets)
+
+    async def settle(
+        self, duty: Duty, settlements: Mapping[Recipient, Settlement], reports: Sequence[IReport]
+    ) -> None:
+        """As :meth:`mailserver.interfaces.IQueue.settle`."""
+        taken = self._taken.get((duty.envelope.id, duty.destination))
+        if taken is None:
+            raise ValueError(f"{duty.envelope.id} for {duty.destination} is not taken")
+        now = self._now()
+        stores = await self._seal(reports, now)
+        await self._submit(
+            Settle(duty, taken.message, taken.file, taken.numbers, dict(settlements), stores, now)
+        )
+
+    def release(self, duty: Duty) -> None:
+        """As :meth:`mailserver.interfaces.IQueue.release`."""
+        self._forget([duty])
+
+    async def _seal(self, reports: Sequence[IReport], now: float) -> tuple[Store, ...]:
+        # The call may be made again before the files of the first are gone: names that never meet.
+        bodies = [self._body(f"{report.envelope.id}-{self._entropy(32):08X}") for report in reports]
+        stores = []
+        try:
+            for report, body in zip(reports, bodies, strict=True):
+                waiting = body.write(report.content)
+                if waiting is not None:
+                    await waiting
+                stores.append(Store(report.envelope, await body.seal(), now))
+        except BaseException:
+            for body in bodies:
+                body.discard()
+            raise
+        return tuple(stores)
+
+    async def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return await self._reading.submit(question)
+        except RuntimeError as error:
+            raise StorageTrouble("the spool is closed") from error
+
+    # --- what the threads tell
+
+    def _committed(self, changes: Changes) -> None:
+        self._call(self._after, changes)
+
+    def _after(self, changes: Changes) -> None:
+        """In the reactor's thread, before those who wait for the commit go on."""
+        for envelope, octets in changes.stored:
+            self._recent.put(envelope, octets)
+        self._forget([job.duty for job in changes.settled])
+        for id_, file in changes.removed:
+            self._recent.forget(id_)
+            journal.removed(id_)
+            if file is not None:
+                removing = Deferred.fromCoroutine(self._files.run(self._disk.remove, self._contents / file))
+                removing = removing.addErrback(self._not_removed)
+        if changes.stored and self.on_arrival is not None:
+            self.on_arrival()
+
+    def _not_removed(self, failure: Failure) -> None:
+        # The next start sweeps it.
+        if failure.check(Busy) is None:
+            self._say(str(failure.value))
+
+    def _forget(self, duties: Sequence[Duty]) -> None:
+        ended = []
+        for duty in duties:
+            taken = self._taken.pop((duty.envelope.id, duty.destination), None)
+            if taken is not None:
+                ended.append((duty.destination, taken.message))
+        if ended:
+            try:
+                forgetting = self._reading.submit(lambda: self._reader.forget(ended))
+            except RuntimeError:
+                return  # it has stopped, and with it all it knew
+            forgetting = forgetting.addErrback(lambda failure: self._say(str(failure.value)))
+
+    def _complain(self, error: Exception) -> None:
+        """In a thread."""
+        if is_damage(error):
+            try:
+                (self._directory / opening.MARK).touch(0o600)
+            except OSError as second:
+                self._call(self._say, str(second))
+        self._call(self._say, f"{type(error).__name__}: {error}")
+
+    def _say(self, text: str) -> None:
+        now = self._now()
+        if now >= self._told.get(text, 0.0) + _MUTE or now < self._told[text]:
+            if len(self._told) >= 100:
+                self._told.clear()
+            self._told[text] = now
+            journal.trouble("spool", text)
+
+
+def _close(connections: Sequence[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()

@@ -1,0 +1,105 @@
+"""The state directory: made, locked for one server at a time, and told about in ``run/``.
+
+``run/lock`` is held with ``flock`` for as long as the server lives; the kernel lets go of it when the
+process ends, however it ends, so a crash leaves no lock behind. It holds the process id of whoever has it.
+``run/listeners.json`` lists what listens where, for tools and tests; it is there while the server listens.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["Listener", "StateDirectory", "StateInUse", "running_pid"]
+
+
+class StateInUse(Exception):
+    """Another server has the state directory."""
+
+    def __init__(self, directory: Path, pid: str) -> None:
+        super().__init__(f"{directory}: in use by another server (pid {pid})")
+
+
+@frozen
+class Listener:
+    """A service and the socket address on which it is reached; a UNIX socket has port 0."""
+
+    service: str
+    host: str
+    port: int
+
+
+class StateDirectory:
+    """The directory named by the ``state`` key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = -1
+
+    def acquire(self) -> None:
+        """Make the directory where it is missing and lock it.
+
+        Raises :class:`StateInUse`, or ``OSError`` when it cannot be made.
+        """
+        run = self.path / "run"
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Kept open, and never unlinked: a lock on a file that is gone would not exclude the next server.
+        lock = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(lock, 32).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise StateInUse(self.path, pid) from None
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+        self._lock = lock
+        self._listeners.unlink(missing_ok=True)
+
+    def announce(self, listeners: Sequence[Listener]) -> None:
+        """Write ``listeners.json``, whole or not at all."""
+        entries = [{"service": it.service, "host": it.host, "port": it.port} for it in listeners]
+        new = self._listeners.with_suffix(".new")
+        new.write_text(json.dumps(entries, indent=2) + "\n")
+        new.rename(self._listeners)
+
+    def release(self) -> None:
+        """Remove ``listeners.json`` and unlock. Harmless when not locked."""
+        if self._lock < 0:
+            return
+        self._listeners.unlink(missing_ok=True)
+        os.ftruncate(self._lock, 0)
+        os.close(self._lock)
+        self._lock = -1
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """What listens where now; empty when no server runs."""
+        try:
+            entries = json.loads(self._listeners.read_text())
+        except FileNotFoundError:
+            return ()
+        return tuple(Listener(entry["service"], entry["host"], entry["port"]) for entry in entries)
+
+    @property
+    def _listeners(self) -> Path:
+        return self.path / "run" / "listeners.json"
+
+
+def running_pid(state: Path) -> int | None:
+    """The process id of the server that has this state directory; ``None`` when none has."""
+    try:
+        lock = os.open(state / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(lock, 32).strip()
+        return int(pid) if pid else None
+    else:
+        return None
+    finally:
+        os.close(lock)

@@ -1,0 +1,199 @@
+"""Logins through twisted.cred."""
+
+import pytest
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import TestCase
+from zope.interface import Interface
+from zope.interface.verify import verifyObject
+
+from mailserver.domains import realm as realm_module
+from mailserver.domains.directory import Directory
+from mailserver.domains.domain import Domain
+from mailserver.domains.passwords import DECOY
+from mailserver.domains.realm import Checker, Login, Realm, login_pool
+from mailserver.domains.tree import Tree
+from mailserver.domains.users import parse_users
+from mailserver.interfaces import MaildropInUse
+from mailserver.model.source import Source
+from mailserver.threads import Busy
+
+
+def tree(text):
+    users, _ = parse_users(text, "users", "a.example")
+    return Tree({"a.example": Domain("a.example", Source("users"), users, {}, decoy="{PLAIN}decoy")})
+
+
+class Inline:
+    """A pool that does its work at once, and remembers it."""
+
+    def __init__(self):
+        self.calls = []
+        self.busy = False
+        self.meanwhile = lambda: None
+
+    async def run(self, function, *arguments):
+        if self.busy:
+            raise Busy
+        self.calls.append(arguments)
+        result = function(*arguments)
+        self.meanwhile()
+        return result
+
+
+class IThing(Interface):
+    """What can be asked for."""
+
+
+class CheckerTests(TestCase):
+    def setUp(self):
+        self.directory = Directory(tree("alice:{PLAIN}secret\nbob:{PLAIN}other\n"))
+        self.pool = Inline()
+        self.checker = Checker(self.directory, self.pool)
+        self.events = []
+        globalLogPublisher.addObserver(self.observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self.observe)
+
+    def observe(self, event):
+        if event.get("mail_event") == "login":
+            self.events.append(event["mail_fields"])
+
+    def ask(self, name, password):
+        return self.checker.requestAvatarId(UsernamePassword(name, password))
+
+    def test_the_contract(self):
+        verifyObject(ICredentialsChecker, self.checker)
+        verifyObject(IUsernamePassword, Login(b"a", b"b"))
+        verifyObject(IRealm, Realm({}))
+        assert Login(b"a", b"b").checkPassword(b"b")
+        assert "secret" not in repr(Login(b"a", b"secret"))
+
+    def test_right(self):
+        for name in (b"alice@a.example", b"ALICE@A.EXAMPLE", b"alice"):
+            assert self.successResultOf(self.ask(name, b"secret")).name == "alice@a.example"
+
+    def test_wrong(self):
+        for name, password in [
+            (b"alice@a.example", b"Secret"),
+            (b"nobody@a.example", b"secret"),
+            (b"nobody@b.example", b"secret"),
+            (b"\xff\xfe", b"secret"),
+            (b"", b"secret"),
+            (b"alice\0@a.example", b"secret"),
+            (b"alice@a.example\r\n", b"secret"),
+            (b"nobody@a.example", b"decoy"),
+        ]:
+            self.failureResultOf(self.ask(name, password), UnauthorizedLogin)
+            # Whoever it is that is asked for, it costs one hashing.
+            assert len(self.pool.calls) == 1, name
+            self.pool.calls.clear()
+
+    def test_impossible_passwords_are_never_hashed(self):
+        for password in (b"", b"a\0b", b"x" * 1025, b"x" * 1_000_000):
+            self.failureResultOf(self.ask(b"alice", password), UnauthorizedLogin)
+        assert self.pool.calls == []
+
+    def test_unknown_names_cost_the_domains_decoy(self):
+        self.failureResultOf(self.ask(b"nobody@a.example", b"x"), UnauthorizedLogin)
+        assert self.pool.calls == [("{PLAIN}decoy", b"x")]
+
+    def test_a_right_password_is_hashed_once(self):
+        for _ in range(3):
+            self.successResultOf(self.ask(b"alice", b"secret"))
+        assert len(self.pool.calls) == 1
+        self.failureResultOf(self.ask(b"alice", b"wrong"), UnauthorizedLogin)
+        self.failureResultOf(self.ask(b"bob", b"secret"), UnauthorizedLogin)
+        assert len(self.pool.calls) == 3
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        assert len(self.pool.calls) == 3
+
+    def test_what_is_remembered_holds_no_password_and_is_bounded(self):
+        self.patch(realm_module, "_REMEMBERED", 1)
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        self.successResultOf(self.ask(b"bob", b"other"))
+        assert list(self.checker._known) == ["bob@a.example"]
+        assert b"other" not in self.checker._known["bob@a.example"]
+
+    def test_a_changed_hash_is_asked_again(self):
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        self.directory.replace(tree("alice:{PLAIN}changed\n"))
+        self.failureResultOf(self.ask(b"alice", b"secret"), UnauthorizedLogin)
+        self.successResultOf(self.ask(b"alice", b"changed"))
+
+    def test_a_user_removed_while_hashing_does_not_get_in(self):
+        self.pool.meanwhile = lambda: self.directory.replace(tree("bob:{PLAIN}other\n"))
+        self.failureResultOf(self.ask(b"alice", b"secret"), UnauthorizedLogin)
+
+    def test_a_malformed_hash_is_no_login(self):
+        users, _ = parse_users("alice:{PLAIN}x\n", "users", "a.example")
+        broken = {"alice": type(users["alice"])(users["alice"].account, "{ARGON2ID}broken")}
+        self.directory.replace(Tree({"a.example": Domain("a.example", Source("users"), broken, {})}))
+        self.failureResultOf(self.ask(b"alice", b"x"), UnauthorizedLogin)
+
+    def test_too_many_logins_are_told_to_come_again(self):
+        self.pool.busy = True
+        self.failureResultOf(self.ask(b"alice", b"secret"), Busy)
+        self.failureResultOf(self.ask(b"nobody", b"secret"), Busy)
+
+    def test_the_journal_is_told_what_the_client_is_not(self):
+        def ask(name, password):
+            return self.checker.requestAvatarId(Login(name, password, "pop3", "192.0.2.1", False))
+
+        self.successResultOf(ask(b"alice", b"secret"))
+        self.failureResultOf(ask(b"alice@a.example", b"wrong"), UnauthorizedLogin)
+        self.failureResultOf(ask(b"evil\r\n\xff", b"x"), UnauthorizedLogin)
+        told = [(it["client"], it["account"], it["result"], it["reason"]) for it in self.events]
+        assert told == [
+            ("192.0.2.1", "alice@a.example", "ok", ""),
+            ("192.0.2.1", "alice@a.example", "failed", "wrong password"),
+            ("192.0.2.1", "evil\r\n\\xff", "failed", "no such user"),
+        ]
+
+
+class PortalTests(TestCase):
+    async def test_a_login_in_threads_of_its_own(self):
+        pool = login_pool(reactor.callFromThread)
+        pool.start()
+        self.addCleanup(pool.stop)
+        directory = Directory(tree(f"alice:{{PLAIN}}secret\nbob:{DECOY}\n"))
+        ended = []
+
+        async def make(account):
+            return f"mail of {account.name}", lambda: ended.append(account.name)
+
+        portal = Portal(Realm({IThing: make}), [Checker(directory, pool)])
+        interface, avatar, logout = await portal.login(Login(b"alice", b"secret"), None, IThing)
+        assert (interface, avatar) == (IThing, "mail of alice@a.example")
+        logout()
+        assert ended == ["alice@a.example"]
+        for name in (b"bob", b"nobody"):
+            with pytest.raises(UnauthorizedLogin):
+                await portal.login(Login(name, b"wrong"), None, IThing)
+
+    def test_what_the_maker_raises_reaches_the_client(self):
+        async def make(account):
+            raise MaildropInUse
+
+        portal = Portal(Realm({IThing: make}), [Checker(Directory(tree("alice:{PLAIN}s\n")), Inline())])
+        self.failureResultOf(portal.login(Login(b"alice", b"s"), None, IThing), MaildropInUse)
+
+    def test_the_first_interface_that_there_is_one_for(self):
+        class IOther(Interface):
+            pass
+
+        waiting = Deferred()
+
+        async def make(account):
+            return await waiting, lambda: None
+
+        realm = Realm({IThing: make})
+        avatar = realm.requestAvatar(None, None, IOther, IThing)
+        self.assertNoResult(avatar)
+        waiting.callback("thing")
+        assert self.successResultOf(avatar)[:2] == (IThing, "thing")
+        self.failureResultOf(realm.requestAvatar(None, None, IOther), NotImplementedError)

@@ -1,0 +1,93 @@
+"""One transaction for many jobs: each is whole or not at all, and the commit is the last word."""
+
+import sqlite3
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mailserver.interfaces import StorageFull, StorageTrouble
+from mailserver.model.address import NULL_SENDER, Address
+from mailserver.model.envelope import Envelope, Origin, Recipient
+from mailserver.spool import opening
+from mailserver.spool.body import Sealed
+from mailserver.spool.disk import Disk
+from mailserver.spool.writer import Store, Writer
+from tests.support.spooling import temporary
+
+
+class RefusingConnection:
+    """A connection whose COMMIT fails."""
+
+    def __init__(self, connection, error):
+        self._connection = connection
+        self.error = error
+
+    def execute(self, statement, *arguments):
+        if statement == "COMMIT" and self.error is not None:
+            raise self.error
+        return self._connection.execute(statement, *arguments)
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+def store(id, *locals, file=None):
+    recipients = tuple(Recipient(Address(local, "x.example")) for local in locals)
+    content = Sealed(2, (b"\r\n",)) if file is None else Sealed(2, file=file)
+    return Store(Envelope(id, NULL_SENDER, recipients, Origin(), 1.0, 2), content, 1.0)
+
+
+class WriterTests(SynchronousTestCase):
+    def setUp(self):
+        self.directory = temporary(self)
+        self.contents = self.directory / opening.CONTENT
+        self.complaints = []
+        self.changes = []
+        opening.prepare(self.directory, Disk(), "stamp", self.complaints.append)
+        self.connection = opening.open_writer(self.directory)
+        self.addCleanup(self.connection.close)
+
+    def writer(self, connection=None):
+        return Writer(
+            connection or self.connection,
+            Disk(),
+            self.contents,
+            self.changes.append,
+            self.complaints.append,
+        )
+
+    def ids(self):
+        return [id for (id,) in self.connection.execute("SELECT id FROM message ORDER BY number")]
+
+    def test_every_commit_is_synced(self):
+        assert self.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert self.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    def test_a_job_that_fails_half_way_leaves_nothing(self):
+        """Its second recipient cannot be stored when its message and content already are."""
+        (self.contents / "FILE").write_bytes(b"\r\n")
+        jobs = [store("A", "a"), store("B", "b", "\ud800", file="FILE"), store("C", "c")]
+        first, second, third = self.writer().perform(jobs)
+        assert (first, third) == (None, None)
+        assert isinstance(second, StorageTrouble)
+        assert self.ids() == ["A", "C"]
+        assert self.connection.execute("SELECT count(*) FROM recipient").fetchone() == (2,)
+        assert self.connection.execute("SELECT count(*) FROM content").fetchone() == (2,)
+        assert list(self.contents.iterdir()) == []
+        assert [envelope.id for envelope, _ in self.changes[0].stored] == ["A", "C"]
+
+    def test_a_commit_that_fails_fails_all_and_the_next_works(self):
+        (self.contents / "FILE").write_bytes(b"\r\n")
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorcode = sqlite3.SQLITE_FULL
+        connection = RefusingConnection(self.connection, full)
+        writer = self.writer(connection)
+        results = writer.perform([store("A", "a"), store("B", "b", file="FILE")])
+        assert [type(result) for result in results] == [StorageFull, StorageFull]
+        assert self.ids() == []
+        assert self.changes == []
+        assert list(self.contents.iterdir()) == []
+        connection.error = sqlite3.OperationalError("disk I/O error")
+        assert [type(result) for result in writer.perform([store("A", "a")])] == [StorageTrouble]
+        connection.error = None
+        assert writer.perform([store("A", "a")]) == [None]
+        assert self.ids() == ["A"]

@@ -1,0 +1,62 @@
+"""The state directory is one server's at a time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mailserver.state import Listener, StateDirectory, StateInUse, running_pid
+
+
+def test_a_second_server_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
+    first, second = StateDirectory(tmp_path), StateDirectory(tmp_path)
+    first.acquire()
+    with pytest.raises(StateInUse, match=rf"in use by another server \(pid {os.getpid()}\)"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    second.release()
+
+
+def test_a_killed_server_leaves_no_lock_behind(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from mailserver.state import StateDirectory\n"
+        "state = StateDirectory(pathlib.Path(sys.argv[1])); state.acquire(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
+    assert running_pid(tmp_path) is None
+    StateDirectory(tmp_path).acquire()
+
+
+def test_listeners_are_announced_while_the_server_runs(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    assert state.listeners() == ()
+    state.acquire()
+    state.announce([Listener("smtp", "127.0.0.1", 2525)])
+    file = tmp_path / "run" / "listeners.json"
+    assert json.loads(file.read_text()) == [{"service": "smtp", "host": "127.0.0.1", "port": 2525}]
+    assert state.listeners() == (Listener("smtp", "127.0.0.1", 2525),)
+    state.release()
+    state.release()
+    assert not file.exists()
+
+
+def test_what_a_crash_left_is_not_announced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "listeners.json").write_text("[]")
+    state = StateDirectory(tmp_path)
+    state.acquire()
+    assert not (tmp_path / "run" / "listeners.json").exists()
+    state.release()
+
+
+def test_the_running_server_is_found_by_its_lock(tmp_path: Path) -> None:
+    assert running_pid(tmp_path) is None
+    state = StateDirectory(tmp_path)
+    state.acquire()
+    assert running_pid(tmp_path) == os.getpid()
+    state.release()
+    assert running_pid(tmp_path) is None
