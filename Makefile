@@ -1,6 +1,7 @@
 # make run   from a fresh clone to a running server with a demo domain
 # make test  from a fresh clone to a passed suite: lint, types, floors, all tests
-# Neither needs root. Both are quick the second time: the environment is made anew only when setup.cfg changes.
+# make fuzz  look for input that a protocol cannot stand, for long: FUZZ_EXAMPLES=1000000 for very long
+# None needs root. All are quick the second time: the environment is made anew only when setup.cfg changes.
 
 # The first Python that is new enough; PYTHON=… overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -13,12 +14,13 @@ OR_SAY_WHY = || { cat $(VENV)/pip.log; exit 1; }
 # The plain editable install hides the plugin from twistd; "compat" puts this directory on the path.
 EDITABLE := --config-settings editable_mode=compat --editable
 CONFIG ?= etc/mailserver.toml
-PYTEST_ARGS ?= -n auto
+# More workers than cores: many tests wait for a server or a client most of their time.
+PYTEST_ARGS ?= -n 4 --dist worksteal
 
-.PHONY: help run selftest test lint types floors check format clean
+.PHONY: help run selftest test lint types floors check fuzz format clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -2
+	@sed -n 's/^# //p' Makefile | head -3
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "mailserver needs Python 3.11 or newer (make PYTHON=/path/to/python)"; exit 1; }
@@ -57,6 +59,9 @@ floors: $(VENV)/.installed-dev
 
 check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 0 tests/fuzz/fuzz_protocols.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

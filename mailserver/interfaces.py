@@ -18,24 +18,28 @@ from mailserver.model.source import BUILT_IN, Source
 
 __all__ = [
     "Account",
+    "Declined",
     "Duty",
     "Forward",
     "IContent",
     "ICourier",
     "IDirectory",
     "IDraft",
+    "ILockout",
     "IMailStore",
     "IQueue",
     "IReport",
     "IResolver",
     "ISpool",
     "ITransmitter",
+    "Lock",
     "MailboxFull",
     "MaildropInUse",
     "NoSuchData",
     "NoSuchName",
     "Nobody",
     "NotHosted",
+    "SenderRights",
     "Settlement",
     "Standing",
     "StorageFull",
@@ -63,6 +67,13 @@ class MailboxFull(Exception):
 
 class MaildropInUse(Exception):
     """Another POP3 session holds the maildrop's lock (RFC 2449 §8.1.1)."""
+
+
+# --- what the administrator asks ---------------------------------------------------------------------
+
+
+class Declined(Exception):
+    """What the administrator asked for cannot be done; the text says why, to him."""
 
 
 # --- content -----------------------------------------------------------------------------------------
@@ -130,11 +141,13 @@ class Waiting:
 
     :ivar attempts: how often it has been tried.
     :ivar warned: a delay report about it has been stored.
+    :ivar reroute: the host, as ``host:port``, that the administrator has it go to; empty: as routed.
     """
 
     recipient: Recipient
     attempts: int = 0
     warned: bool = False
+    reroute: str = ""
 
 
 @frozen
@@ -271,11 +284,15 @@ class Account:
 
     :ivar name: its canonical name, ``alice@example.lan``: lower case, one spelling.
     :ivar quota: in octets; 0 means none.
+    :ivar messages: how many the mailbox may hold; 0 means any number.
+    :ivar disabled: takes no mail and no login, though the name exists and the mailbox stays.
     """
 
     name: str
     quota: int = 0
     source: Source = BUILT_IN
+    messages: int = 0
+    disabled: bool = False
 
 
 @frozen
@@ -285,11 +302,13 @@ class Forward:
     :ivar targets: where the mail goes: accounts here or addresses elsewhere; no duplicates; empty only
         where there are commands.
     :ivar commands: programs that get a copy each, as written in the alias file after ``|``.
+    :ivar reports_only: takes mail from the null sender only: an address under which forwarded mail went out.
     """
 
     targets: tuple[Address, ...]
     source: Source
     commands: tuple[str, ...] = ()
+    reports_only: bool = False
 
 
 @frozen
@@ -307,6 +326,20 @@ class NotHosted:
 Standing = Account | Forward | Nobody | NotHosted
 
 
+@frozen
+class SenderRights:
+    """As whom an account may send, beside its own name and the aliases that lead to it.
+
+    :ivar extra: keys of addresses, and ``@example.org`` for all of a domain.
+    :ivar check_from: whether the From field of what it sends is held against this, too.
+    :ivar source: where it stands.
+    """
+
+    extra: frozenset[str] = frozenset()
+    check_from: bool = True
+    source: Source = BUILT_IN
+
+
 class IDirectory(Interface):
     """Who lives here. Every answer comes from memory, in constant time."""
 
@@ -318,7 +351,8 @@ class IDirectory(Interface):
 
         An account and an address elsewhere stand for themselves; an alias for its targets, each with
         the alias as ``original``, and for itself too where it has commands. Empty for
-        :class:`Nobody`.
+        :class:`Nobody`. Where an alias has several targets, they are not asked to report success: the
+        alias is (RFC 3461 §5.2.7.2).
         """
 
     def hosts(domain: str) -> bool:
@@ -326,6 +360,9 @@ class IDirectory(Interface):
 
     def domains() -> tuple[str, ...]:
         """The hosted domains, sorted."""
+
+    def sender_rights(login: str) -> SenderRights:
+        """As whom an account may send, beside its own name and the aliases that lead to it."""
 
 
 class IMailStore(Interface):
@@ -336,6 +373,22 @@ class IMailStore(Interface):
 
         The mailbox comes into being with its first message. Raises :class:`MailboxFull`,
         :class:`StorageFull` or :class:`StorageTrouble`, and then nothing of it is in the mailbox.
+        """
+
+    async def deliver_copies(
+        accounts: Sequence[Account], content: IContent, header: bytes
+    ) -> list[Exception | None]:
+        """Put one message into several mailboxes, written once where the file system can link it.
+
+        Returns, for each account, ``None`` or what :meth:`deliver` would have raised. One mailbox's
+        trouble is not another's.
+        """
+
+    def room(account: Account, octets: int) -> Awaitable[bool] | bool:
+        """Whether a message of so many octets would fit the mailbox now.
+
+        Answers at once where it knows. What cannot be found out is taken for yes: the delivery checks
+        again. Never raises.
         """
 
     async def maildrop(account: Account) -> object:
@@ -358,3 +411,43 @@ class Verdict:
     allowed: bool
     reason: str
     source: Source = BUILT_IN
+
+
+# --- guessed passwords -------------------------------------------------------------------------------
+
+
+@frozen
+class Lock:
+    """Somebody who is locked out.
+
+    :ivar client: the client's address, or IPv6 network.
+    :ivar account: the account that cannot be logged in to from there; empty: none can.
+    :ivar seconds: for how long.
+    """
+
+    client: str
+    account: str
+    seconds: float
+
+
+class ILockout(Interface):
+    """Who has guessed passwords too often. One for all services; every answer comes from memory."""
+
+    def judge(client: str, account: str) -> Verdict:
+        """Whether this client may try to log in to this account now. Asked before anything is hashed."""
+
+    def failed(client: str, account: str, guess: bytes) -> float:
+        """A login failed. Returns the seconds after which the client is to be told.
+
+        :param guess: tells equal passwords from others, without telling the password; empty where that
+            cannot be told.
+        """
+
+    def succeeded(client: str, account: str) -> None:
+        """A login succeeded."""
+
+    def locks() -> tuple[Lock, ...]:
+        """All locks there are now."""
+
+    def lift(client: str) -> int:
+        """Forget all that is known about a client. Returns how many locks that opened."""

@@ -9,15 +9,19 @@ the terminal's cursor. In structured observers the fields stand under the same n
 ``listening`` a service can be reached
 ``accepted``  a message is durably ours: the 250 has been, or is being, said
 ``refused``   a command was refused because of a rule: who, what, and the rule's file and line
+``ordered``   the mail hosts of a domain, in the order in which they are asked
+``routed``    recipients take the way that a ``[[route]]`` table says
 ``attempted`` a mail host was asked: which, and how it went
 ``delivered`` a recipient's mail went on, to a mailbox or a host
 ``delayed``   … did not, and will be tried again, when
 ``failed``    … did not, and never will
 ``reported``  a report to the sender was stored
+``steered``   the administrator ordered something: held, released, rerouted …
 ``removed``   nobody waits for the message any more; it is gone from the queue
 ``fetched``   a POP3 session ended: what it took and what it deleted
 ``reloaded``  the configuration was read again and is gone by
 ``login``     a login succeeded or failed
+``locked``    passwords were guessed too often: a client address is locked out, wholly or of one account
 ``trouble``   something an operator should look at
 ============  =====================================================================================
 """
@@ -43,12 +47,16 @@ __all__ = [
     "failed",
     "fetched",
     "listening",
+    "locked",
     "login",
+    "ordered",
     "refused",
     "refused_configuration",
     "reloaded",
     "removed",
     "reported",
+    "routed",
+    "steered",
     "trouble",
 ]
 
@@ -95,27 +103,45 @@ def accepted(envelope: Envelope) -> None:
         client=origin.address or "local",
         helo=origin.helo,
         protocol=origin.protocol,
+        tls=origin.tls,
         login=origin.login,
     )
 
 
-def refused(origin: Origin, what: str, reason: str, rule: Source, reply: str) -> None:
+def refused(
+    origin: Origin, what: str, reason: str, rule: Source, reply: str, sender: Address | None = None
+) -> None:
     """A rule said no.
 
     :param what: the command and its argument, as ``RCPT <bob@example.org>``.
     :param reason: for the operator.
     :param reply: what the client was told.
+    :param sender: of the transaction, where there is one.
     """
     _write(
         "refused",
         client=origin.address or "local",
         helo=origin.helo,
         login=origin.login,
+        sender="" if sender is None else _angle(sender),
         what=what,
         reason=reason,
         rule=rule,
         reply=reply,
     )
+
+
+def ordered(id: QueueID, domain: str, exchangers: Iterable[Exchanger], seed: int) -> None:
+    """Whom a message goes to, if need be one after the other.
+
+    :param seed: what the order of equal hosts was drawn from; 0: nothing was drawn.
+    """
+    _write("ordered", id=id, domain=domain, hosts=",".join(map(str, exchangers)), seed=seed)
+
+
+def routed(id: QueueID, recipients: Iterable[Address], to: str, rule: Source) -> None:
+    """Recipients take the way that a rule says."""
+    _write("routed", id=id, recipients=",".join(map(_angle, recipients)), to=to, rule=rule)
 
 
 def attempted(
@@ -169,6 +195,15 @@ def reported(id: QueueID, kind: str, report: QueueID, sender: Address) -> None:
     _write("reported", id=id, kind=kind, report=report, to=_angle(sender))
 
 
+def steered(order: str, id: str, recipients: int, detail: str) -> None:
+    """The administrator ordered something.
+
+    :param id: of the message; empty where it is not about one.
+    :param recipients: how many of the message's it concerns.
+    """
+    _write("steered", order=order, id=id or "-", recipients=recipients, detail=detail)
+
+
 def removed(id: QueueID) -> None:
     """Nobody waits for the message any more."""
     _write("removed", id=id)
@@ -185,6 +220,11 @@ def login(service: str, client: str, account: str, ok: bool, reason: str = "") -
         result="ok" if ok else "failed",
         reason=reason,
     )
+
+
+def locked(client: str, account: str, seconds: float) -> None:
+    """Passwords were guessed too often. ``account`` is empty where the client can log in to none."""
+    _write("locked", LogLevel.warn, client=client, account=account, seconds=f"{seconds:.0f}")
 
 
 def fetched(client: str, account: str, messages: int, octets: int, deleted: int) -> None:

@@ -2,16 +2,20 @@
 
 ``run/lock`` is held with ``flock`` for as long as the server lives; the kernel lets go of it when the
 process ends, however it ends, so a crash leaves no lock behind. It holds the process id of whoever has it.
+``secret/`` holds random octets that must be the same at the next start.
 ``run/listeners.json`` lists what listens where, for tools and tests; it is there while the server listens.
 """
 
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
+
+from mailserver.files import put_file, sync_directory
 
 __all__ = ["Listener", "StateDirectory", "StateInUse", "running_pid"]
 
@@ -45,7 +49,11 @@ class StateDirectory:
         Raises :class:`StateInUse`, or ``OSError`` when it cannot be made.
         """
         run = self.path / "run"
+        missing = [path for path in (run, *run.parents) if not path.exists()]
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in reversed(missing):
+            # All that the server will answer for lies below: the way there must outlast a power cut, too.
+            sync_directory(made.parent)
         # Kept open, and never unlinked: a lock on a file that is gone would not exclude the next server.
         lock = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -65,6 +73,15 @@ class StateDirectory:
         new = self._listeners.with_suffix(".new")
         new.write_text(json.dumps(entries, indent=2) + "\n")
         new.rename(self._listeners)
+
+    def secret(self, name: str) -> bytes:
+        """Random octets that are this server's own, the same at each start. Raises ``OSError``."""
+        file = self.path / "secret" / name
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        if not file.exists():
+            put_file(file, secrets.token_bytes(32))
+            sync_directory(self.path)
+        return file.read_bytes()
 
     def release(self) -> None:
         """Remove ``listeners.json`` and unlock. Harmless when not locked."""

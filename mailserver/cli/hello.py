@@ -1,4 +1,4 @@
-"""``mailctl hello``: what listens where, and three lines to paste.
+"""``mailctl hello``: what listens where, and lines to paste.
 
 ``make run`` starts it beside the server; it waits until the server listens and then says how to send to a
 user here, how to send to the outside and how to fetch, with the demo login where there is one.
@@ -52,6 +52,7 @@ def _to_try(domains: Path, listeners: dict[str, Listener]) -> str:
     send += " --mail-rcpt {recipient} -T -"
     here = send.format(subject="hello", smtp=smtp, sender=login, recipient=login)
     out = send.format(subject="greetings", smtp=smtp, sender=login, recipient="somebody@example.com")
+    with_password = _with_password(listeners, login, password)
     return f"""
 The demo login is {login}, password {password}. To paste:
 
@@ -60,11 +61,23 @@ The demo login is {login}, password {password}. To paste:
 
   Send to the outside (it waits in the queue, or comes back as a report, without a network):
     {out}
-
+{with_password}
   Fetch by POP3:
     curl -sS --user {login}:{password} pop3://{pop3}/1
 
 Ctrl-C stops the server.
+"""
+
+
+def _with_password(listeners: dict[str, Listener], login: str, password: str) -> str:
+    if "submissions" not in listeners:
+        return ""
+    place = _place(listeners["submissions"])
+    header = f"From: {login}\\r\\nSubject: roaming\\r\\n\\r\\nHello!\\r\\n"
+    command = f"printf '{header}' | curl -sSk smtps://{place} --user {login}:{password}"
+    return f"""
+  Send with a password, in TLS, as from anywhere (-k: nobody vouches for the demo's certificate):
+    {command} --mail-from {login} --mail-rcpt somebody@example.com -T -
 """
 
 

@@ -10,12 +10,18 @@ from typing import Any
 import click
 
 from mailserver import __version__
+from mailserver.cli.access import access
+from mailserver.cli.alias import alias
 from mailserver.cli.check import check
 from mailserver.cli.configuration import configuration
+from mailserver.cli.devices import devices
 from mailserver.cli.domain import domain
 from mailserver.cli.hello import hello
+from mailserver.cli.mailbox import import_mail, mailbox, restore
+from mailserver.cli.queue import queue
 from mailserver.cli.reload import reload
 from mailserver.cli.selftest import selftest
+from mailserver.cli.trace import trace
 from mailserver.cli.user import user
 from mailserver.config import ConfigErrors
 
@@ -46,11 +52,19 @@ def main(context: click.Context, config: str | None) -> None:
     context.obj = config
 
 
+main.add_command(access)
 main.add_command(check)
+main.add_command(alias)
+main.add_command(devices)
 main.add_command(domain)
+main.add_command(import_mail)
+main.add_command(mailbox)
+main.add_command(restore)
 main.add_command(hello)
+main.add_command(queue)
 main.add_command(reload)
 main.add_command(selftest)
+main.add_command(trace)
 main.add_command(user)
 
 

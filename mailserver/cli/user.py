@@ -5,15 +5,16 @@ sees them after ``mailctl reload``. They work while something else in ``domains/
 be mended with them.
 """
 
+import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import click
-from attrs import frozen
 
+from mailserver.cli.bulk import import_users
 from mailserver.cli.configuration import server_configuration
+from mailserver.cli.places import locate, parse
 from mailserver.domains.aliases import Alias
 from mailserver.domains.editing import (
     NoSuchUser,
@@ -21,19 +22,20 @@ from mailserver.domains.editing import (
     add_user,
     has_user,
     remove_user,
+    set_option,
     set_password,
 )
-from mailserver.domains.naming import local_key, parse_domain, parse_mailbox
+from mailserver.domains.naming import local_key, parse_domain
 from mailserver.domains.passwords import LONGEST, BadPassword, hash_password
-from mailserver.domains.tree import Tree, directory_of, load_tree
+from mailserver.domains.tree import Tree, load_tree
 from mailserver.domains.units import parse_size, spell_size
-from mailserver.domains.users import spell_user_name
 from mailserver.interfaces import Account
+from mailserver.mailboxes import walking
+from mailserver.mailboxes.quota import Limit, count, noted
 from mailserver.model.address import Address
+from mailserver.wire.scram import make_verifier
 
 __all__ = ["user"]
-
-T = TypeVar("T")
 
 _stdin_option = click.option(
     "--password-stdin", "from_stdin", is_flag=True, help="Read the password from the first line of the input."
@@ -56,16 +58,16 @@ def user() -> None:
 @click.pass_context
 def add(context: click.Context, address: str, from_stdin: bool, quota: str) -> None:
     """Add a user. The mailbox comes into being with its first message or login."""
-    place = _locate(context, address)
+    place = locate(context, address)
     named = place.named
     if alias := place.tree.domains[named.domain].aliases.get(local_key(named)):
         raise click.ClickException(f"{named} is an alias ({alias.source})")
     if has_user(place.directory, named.domain, place.spelled):
         raise click.ClickException(f"{named} exists already")
     _check_quota(quota)
-    stored = _ask_password(from_stdin)
+    stored, verifier = _ask_password(from_stdin)
     try:
-        add_user(place.directory, named.domain, place.spelled, stored, quota)
+        add_user(place.directory, named.domain, place.spelled, stored, quota, verifier)
     except UserExists:
         raise click.ClickException(f"{named} exists already") from None
     click.echo(f"added {named}")
@@ -77,13 +79,13 @@ def add(context: click.Context, address: str, from_stdin: bool, quota: str) -> N
 @click.pass_context
 def passwd(context: click.Context, address: str, from_stdin: bool) -> None:
     """Give a user another password."""
-    place = _locate(context, address)
+    place = locate(context, address)
     named = place.named
     if not has_user(place.directory, named.domain, place.spelled):
         raise click.ClickException(f"{named} does not exist")
-    stored = _ask_password(from_stdin)
+    stored, verifier = _ask_password(from_stdin)
     try:
-        set_password(place.directory, named.domain, place.spelled, stored)
+        set_password(place.directory, named.domain, place.spelled, stored, verifier)
     except NoSuchUser:
         raise click.ClickException(f"{named} does not exist") from None
     click.echo(f"changed the password of {named}")
@@ -94,7 +96,7 @@ def passwd(context: click.Context, address: str, from_stdin: bool) -> None:
 @click.pass_context
 def remove(context: click.Context, address: str) -> None:
     """Remove a user. The mailbox stays where it is."""
-    place = _locate(context, address)
+    place = locate(context, address)
     named = place.named
     for alias in _aliases_to(place.tree, named):
         raise click.ClickException(f"{named} is a target of {alias.name} ({alias.source}): change that first")
@@ -105,57 +107,88 @@ def remove(context: click.Context, address: str) -> None:
     click.echo(f"removed {named}")
 
 
+@user.command()
+@_address_argument
+@click.argument("size")
+@click.option("--messages", type=click.IntRange(min=0), help="How many the mailbox may hold; 0: any number.")
+@click.pass_context
+def quota(context: click.Context, address: str, size: str, messages: int | None) -> None:
+    """Give a user another quota, as "50MB"; "0": none."""
+    _check_quota(size)
+    _set_option(context, address, "quota", size)
+    if messages is not None:
+        _set_option(context, address, "messages", str(messages))
+    click.echo(f"changed the quota of {address}")
+
+
+@user.command()
+@_address_argument
+@click.pass_context
+def disable(context: click.Context, address: str) -> None:
+    """Take neither mail nor logins for a user. The mailbox stays."""
+    _set_option(context, address, "disabled", "")
+    click.echo(f"disabled {address}")
+
+
+@user.command()
+@_address_argument
+@click.pass_context
+def enable(context: click.Context, address: str) -> None:
+    """Take mail and logins for a user again."""
+    _set_option(context, address, "disabled", None)
+    click.echo(f"enabled {address}")
+
+
+user.add_command(import_users)
+
+
 @user.command("list")
 @click.argument("domain", required=False)
 @click.pass_context
 def list_users(context: click.Context, domain: str | None) -> None:
-    """List the users of a domain, or of all, with their quotas."""
-    tree, _ = load_tree(server_configuration(context).domains)
+    """List the users of a domain, or of all, with what their mailboxes hold and may hold."""
+    config = server_configuration(context)
+    tree, _ = load_tree(config.domains)
     domains = tree.domains
     if domain is not None:
-        name = _parse(parse_domain, domain)
+        name = parse(parse_domain, domain)
         if name not in domains:
             raise click.ClickException(f"{name} is not hosted here")
         domains = {name: domains[name]}
     accounts = [user.account for hosted in domains.values() for user in hosted.users.values()]
     width = max((len(account.name) for account in accounts), default=0)
     for account in accounts:
-        quota = spell_size(account.quota) if account.quota else "-"
-        click.echo(f"{account.name:{width}}  quota={quota}")
+        limit = spell_size(account.quota) if account.quota else "-"
+        words = [f"{account.name:{width}}", f"quota={limit}"]
+        words += [f"messages={account.messages}"] if account.messages else []
+        words += _spell_use(account, walking.directory_of(config.state / "mail", account.name))
+        click.echo("  ".join([*words, "disabled"] if account.disabled else words))
 
 
-@frozen
-class _Place:
-    """The user meant, how the file spells the name, and where the file is."""
-
-    named: Address
-    spelled: str
-    directory: Path
-    tree: Tree
-
-
-def _locate(context: click.Context, address: str) -> _Place:
-    domains = server_configuration(context).domains
-    named = _parse(parse_mailbox, address)
-    directory = directory_of(domains, named.domain)
-    if directory is None:
-        raise click.ClickException(
-            f"{named.domain} is not hosted here; to host it, make the directory {domains / named.domain}"
-        )
-    tree, _ = load_tree(domains)
-    return _Place(named, spell_user_name(named), directory, tree)
-
-
-def _parse(parse: Callable[[str], T], text: str) -> T:
+def _spell_use(account: Account, directory: Path) -> list[str]:
+    limit = Limit.of(account)
     try:
-        return parse(text)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
+        use = noted(directory, limit) if limit else None
+        use = use or count(directory)
+    except FileNotFoundError:
+        return ["empty"]
+    except OSError as error:
+        return [f"({error.strerror})"]
+    full = f" ({limit.percent(use):.0f} %)" if limit else ""
+    return [f"holds {use.octets} octets in {use.messages} messages{full}"]
+
+
+def _set_option(context: click.Context, address: str, option: str, value: str | None) -> None:
+    place = locate(context, address)
+    try:
+        set_option(place.directory, place.named.domain, place.spelled, option, value)
+    except NoSuchUser:
+        raise click.ClickException(f"{place.named} does not exist") from None
 
 
 def _check_quota(quota: str) -> None:
     if quota:
-        _parse(parse_size, quota)
+        parse(parse_size, quota)
     if ":" in quota or quota != "".join(quota.split()):
         raise click.ClickException(f'"{quota}" is not a size')
 
@@ -171,13 +204,13 @@ def _aliases_to(tree: Tree, named: Address) -> Iterator[Alias]:
                     yield alias
 
 
-def _ask_password(from_stdin: bool) -> str:
-    """What to store for a password that is asked for, or read from the input."""
+def _ask_password(from_stdin: bool) -> tuple[str, str]:
+    """What to store for a password that is asked for, or read from the input: its hash, and its verifier."""
     if from_stdin:
         password = sys.stdin.buffer.readline(2 * LONGEST).removesuffix(b"\n").removesuffix(b"\r")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True).encode()
     try:
-        return hash_password(password)
+        return hash_password(password), str(make_verifier(password, secrets.token_bytes(16)))
     except BadPassword as error:
         raise click.ClickException(str(error)) from None

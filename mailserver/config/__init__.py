@@ -5,7 +5,7 @@ handed a :class:`Config`: ``service.py`` takes it apart into the plain values th
 """
 
 from mailserver.config.reading import ConfigErrors, find_config, load, load_server
-from mailserver.config.values import DNS, TLS, Config, Delivery, Limits, Listen, Login, Network, Relay
+from mailserver.config.values import DNS, TLS, Config, Delivery, Limits, Listen, Login, Network, Proxy, Relay
 
 __all__ = [
     "DNS",
@@ -17,6 +17,7 @@ __all__ = [
     "Listen",
     "Login",
     "Network",
+    "Proxy",
     "Relay",
     "find_config",
     "load",

@@ -1,8 +1,8 @@
 """Endpoint strings, checked without opening anything.
 
 Twisted's own parser is asked, with a reactor that does nothing, so whatever a plugin of Twisted adds
-(``haproxy:``, ``systemd:``) is understood. What it leaves until the listening, a port out of range or an
-interface that is a name, is found here.
+is understood; ``haproxy:`` before an endpoint is taken off, as it is for listening. What Twisted leaves until
+the listening, a port out of range or an interface that is a name, is found here.
 """
 
 import os
@@ -11,6 +11,8 @@ from ipaddress import ip_address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
+
+from mailserver.net.proxy import PREFIX
 
 __all__ = ["check_endpoint"]
 
@@ -35,7 +37,7 @@ def check_endpoint(text: str) -> str:
     :raises ValueError: it is no endpoint; the text says why.
     """
     try:
-        endpoint = serverFromString(_NoReactor(), text)
+        endpoint = serverFromString(_NoReactor(), text.removeprefix(PREFIX))
     except (LookupError, AttributeError) as error:
         # Sockets that systemd hands over are there only when systemd starts us.
         if "systemd:" in text and "LISTEN_FDS" not in os.environ and isinstance(error, LookupError):

@@ -8,19 +8,43 @@ from the configuration's directory. Reading blocks; it changes nothing.
 import os
 import tomllib
 from collections.abc import Iterator
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 
+from mailserver.access.profiles import anywhere
+from mailserver.config.certificates import read_certificates
+from mailserver.config.networks import network_problems, read_profiles, read_rates
+from mailserver.config.routes import read_routes, route_problems
 from mailserver.config.shapes import File
-from mailserver.config.values import DNS, TLS, Config, Delivery, Limits, Listen, Login, Networks, Relay
+from mailserver.config.values import (
+    DNS,
+    POP3,
+    TLS,
+    Config,
+    Delivery,
+    Forwarding,
+    Limits,
+    Listen,
+    Login,
+    Mailboxes,
+    Networks,
+    Proxy,
+    Relay,
+    Submission,
+)
 from mailserver.domains.positions import Positions
 from mailserver.domains.textfile import read_text
 from mailserver.domains.tomlfile import read_toml
 from mailserver.domains.tree import NO_DOMAINS, load_tree
+from mailserver.model.exchanger import Security
 from mailserver.model.retry import Schedule
 from mailserver.model.source import Problem, Source
+from mailserver.net.proxy import PREFIX
+from mailserver.net.tls import Version
 
 __all__ = ["ConfigErrors", "find_config", "load", "load_server"]
 
@@ -61,6 +85,9 @@ def load(path: Path) -> Config:
     config, problems, directory = _read(path)
     tree, found = load_tree(directory, _shown(directory, path)) if directory else (NO_DOMAINS, ())
     problems = (*problems, *found)
+    if config is not None:
+        tls, found = read_certificates(config.tls, config.hostname, partial(_shown, path=path))
+        config, problems = evolve(config, tls=tls), (*problems, *found)
     if config is None or any(problem.fatal for problem in problems):
         raise ConfigErrors(problems)
     return evolve(config, tree=tree, problems=problems)
@@ -125,6 +152,7 @@ class _Reading:
         file = self._file
         delivery = file.delivery
         tls = file.tls
+        relay = Relay(self._networks(file.relay.networks, "relay", "networks"))
         return Config(
             file=self._path,
             hostname=file.hostname,
@@ -135,9 +163,17 @@ class _Reading:
                 Listen(listen.service, listen.endpoint, self._source("listen", index))
                 for index, listen in enumerate(file.listen)
             ),
-            relay=Relay(self._networks(file.relay.networks, "relay", "networks")),
-            login=Login(self._networks(file.login.plaintext_networks, "login", "plaintext_networks")),
-            tls=TLS(self.path(tls.certificate), self.path(tls.key)) if tls.certificate else None,
+            relay=relay,
+            profiles=(*read_profiles(file, self._source), *anywhere(relay.networks)),
+            rates=read_rates(file, self._source),
+            greeting_delay=file.smtp.greeting_delay,
+            login=self._login(),
+            tls=TLS(
+                pair=(self.path(tls.certificate), self.path(tls.key)) if tls.certificate else None,
+                directory=self.path(tls.directory),
+                minimum=Version(tls.minimum),
+            ),
+            proxy=Proxy(self._networks(file.proxy.networks, "proxy", "networks")),
             dns=DNS(tuple(file.dns.servers), file.dns.timeout),
             delivery=Delivery(
                 port=delivery.port,
@@ -146,16 +182,44 @@ class _Reading:
                 loopback=delivery.loopback,
                 connect_timeout=delivery.connect_timeout,
                 greeting_timeout=delivery.greeting_timeout,
+                history=delivery.history,
+                security=Security(delivery.tls),
+                routes=read_routes(file, self._source, self.path),
             ),
-            limits=Limits(file.limits.message_size, file.limits.recipients),
+            forwarding=Forwarding(file.forwarding.srs),
+            mailboxes=Mailboxes(
+                quota_warnings=tuple(sorted(set(file.mailboxes.quota_warnings))),
+                keep_deleted=ceil(file.mailboxes.keep_deleted / 86400),
+            ),
+            pop3=POP3(file.pop3.login_delay),
+            limits=Limits(
+                file.limits.message_size,
+                file.limits.recipients,
+                file.limits.unknown_recipients,
+                file.limits.connections,
+                file.limits.connections_per_address,
+                file.limits.disk_reserve,
+            ),
+            submission=Submission(file.submission.hide_client),
             tree=NO_DOMAINS,
             problems=(),
+        )
+
+    def _login(self) -> Login:
+        login = self._file.login
+        return Login(
+            self._networks(login.plaintext_networks, "login", "plaintext_networks"),
+            login.failures,
+            login.lockout,
+            self._networks(login.exempt_networks, "login", "exempt_networks"),
         )
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong though every key by itself is right, and what is unwise."""
         yield from self._tls_problems()
         yield from self._listen_problems()
+        yield from network_problems(self._file, self._source)
+        yield from route_problems(self._file, self._source, self.path)
         if self._file.workers != 0:
             yield self._warn("this version runs in one process, whatever the number", "workers")
         if self._file.limits.recipients < 100:
@@ -179,9 +243,12 @@ class _Reading:
     def _listen_problems(self) -> Iterator[Problem]:
         if not self._file.listen:
             yield self._warn("nothing is listened on: add a [[listen]] table", "listen")
+        if not self._file.proxy.networks and any(it.endpoint.startswith(PREFIX) for it in self._file.listen):
+            yield self._warn("is empty: nobody can connect to the haproxy: listeners", "proxy", "networks")
         seen: dict[str, int] = {}
         for index, listen in enumerate(self._file.listen):
-            any_port = listen.endpoint.startswith(("tcp:0", "tcp6:0", "tcp:port=0", "tcp6:port=0"))
+            plain = listen.endpoint.removeprefix(PREFIX)
+            any_port = plain.startswith(("tcp:0", "tcp6:0", "tcp:port=0", "tcp6:port=0"))
             if listen.endpoint in seen and not any_port:
                 line = self._source("listen", seen[listen.endpoint], "endpoint").line
                 text = f'"{listen.endpoint}" is listened on by line {line} already'

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailserver.config.endpoints import check_endpoint
-from mailserver.domains.naming import parse_domain
+from mailserver.domains.naming import parse_domain, parse_mailbox
 from mailserver.domains.tomlfile import Table
 from mailserver.domains.units import Network, parse_duration, parse_network, parse_size, quote
 
@@ -29,6 +29,13 @@ def _parse_wait(value: object) -> float:
 
 def _parse_wait_or_none(value: object) -> float:
     return 0.0 if parse_duration(value) == 0 else _parse_wait(value)
+
+
+def _parse_greeting_delay(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds > 60:
+        raise ValueError(f'"{value}" is too long: clients do not wait for more than "60s"')
+    return seconds
 
 
 def _parse_message_size(value: object) -> int:
@@ -73,11 +80,45 @@ def _check_waits(waits: list[float]) -> list[float]:
     return waits
 
 
+def _check_levels(levels: list[int]) -> list[int]:
+    if not all(0 < level < 100 for level in levels):
+        raise ValueError("percentages from 1 to 99")
+    return levels
+
+
+def _usual_levels() -> list[int]:
+    return [80, 95]
+
+
 def _check_hostname(name: str) -> str:
     domain = parse_domain(name)
     if domain.replace(".", "").isdecimal():
         raise ValueError(f'"{name}" is an address, not a name')
     return domain
+
+
+def _parse_correspondents(value: object) -> str:
+    """``"scanner@example.lan"``, or ``"@example.lan"`` for everybody there, as a key."""
+    if not isinstance(value, str):
+        raise ValueError(f'{quote(value)} is not an address, nor "@" and a domain')
+    if value.startswith("@"):
+        return "@" + parse_domain(value[1:])
+    return parse_mailbox(value).key
+
+
+def _parse_domains_below(name: str) -> str:
+    """``"example.org"``, or ``".example.org"`` for all below it."""
+    return "." + parse_domain(name[1:]) if name.startswith(".") else parse_domain(name)
+
+
+def _check_user(name: str) -> str:
+    return parse_mailbox(name).key
+
+
+def _check_networks(networks: list[Any]) -> list[Any]:
+    if not networks:
+        raise ValueError("names no network")
+    return networks
 
 
 def _check_workers(value: object) -> object:
@@ -113,13 +154,63 @@ class _Relay(Table):
     networks: _Networks = Field(default_factory=_this_machine)
 
 
+_Correspondents = list[Annotated[str, BeforeValidator(_parse_correspondents)]]
+_Domains = list[Annotated[str, AfterValidator(parse_domain)]]
+_DomainsBelow = list[Annotated[str, AfterValidator(_parse_domains_below)]]
+_Security = Literal["none", "may", "encrypt", "verify"]
+_Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+_Over = Literal["delay", "refuse", "hold"]
+
+
+class _Network(Table):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    cidrs: Annotated[_Networks, AfterValidator(_check_networks)]
+    owner: Annotated[str, Field(max_length=200)] = ""
+    relay: Literal["anywhere", "local", "listed"] = "local"
+    senders: _Correspondents = Field(default_factory=list)
+    recipients: _Correspondents = Field(default_factory=list)
+    domains: _Domains = Field(default_factory=list)
+    require: Literal["none", "tls", "auth"] = "none"
+    message_size: Annotated[int, BeforeValidator(parse_size)] = 0
+    recipients_per_message: Annotated[int, Field(ge=0, le=100_000)] = 0
+    messages_per_hour: _Count = 0
+    recipients_per_hour: _Count = 0
+    over: _Over = "delay"
+    plaintext_login: bool = False
+    tls_minimum: Literal["", "1.0", "1.1", "1.2", "1.3"] = ""
+    sloppy: bool = False
+
+
+class _Rates(Table):
+    user_messages: _Count = 0
+    user_recipients: _Count = 0
+    user_over: _Over = "delay"
+    address_messages: _Count = 0
+    address_recipients: _Count = 0
+    address_over: _Over = "delay"
+    first_time_recipients: _Count = 200
+
+
+class _SMTP(Table):
+    greeting_delay: Annotated[float, BeforeValidator(_parse_greeting_delay)] = 0.0
+
+
 class _Login(Table):
     plaintext_networks: _Networks = Field(default_factory=_this_machine)
+    failures: Annotated[int, Field(ge=0, le=1000)] = 10
+    lockout: _Wait = 900.0
+    exempt_networks: _Networks = Field(default_factory=list)
 
 
 class _TLS(Table):
     certificate: str = ""
     key: str = ""
+    directory: _Path = "certs"
+    minimum: Literal["1.2", "1.3"] = "1.2"
+
+
+class _Proxy(Table):
+    networks: _Networks = Field(default_factory=list)
 
 
 class _DNS(Table):
@@ -136,11 +227,47 @@ class _Delivery(Table):
     loopback: bool = False
     connect_timeout: _Wait = 30.0
     greeting_timeout: _Wait = 300.0
+    history: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 30 * 86400.0
+    tls: _Security = "may"
+
+
+class _Route(Table):
+    domains: _DomainsBelow = Field(default_factory=list)
+    senders: _DomainsBelow = Field(default_factory=list)
+    networks: _Networks = Field(default_factory=list)
+    users: list[Annotated[str, AfterValidator(_check_user)]] = Field(default_factory=list)
+    to: Literal["mx", "smarthost", "discard", "refuse"] = "mx"
+    smarthost: list[Annotated[Any, BeforeValidator(_parse_host)]] = Field(default_factory=list)
+    username: str = ""
+    password_file: str = ""
+    tls: _Security = "may"
+    text: Annotated[str, Field(max_length=200)] = ""
+
+
+class _Forwarding(Table):
+    srs: bool = True
+
+
+class _Mailboxes(Table):
+    quota_warnings: Annotated[list[int], AfterValidator(_check_levels)] = Field(default_factory=_usual_levels)
+    keep_deleted: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 7 * 86400.0
+
+
+class _Submission(Table):
+    hide_client: bool = False
 
 
 class _Limits(Table):
     message_size: Annotated[int, BeforeValidator(_parse_message_size)] = 50 * 2**20
     recipients: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    unknown_recipients: _Count = 10
+    connections: _Count = 10_000
+    connections_per_address: _Count = 100
+    disk_reserve: Annotated[int, BeforeValidator(parse_size)] = 32 * 2**20
+
+
+class _POP3(Table):
+    login_delay: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 0.0
 
 
 class File(Table):
@@ -154,8 +281,17 @@ class File(Table):
     workers: Annotated[Any, BeforeValidator(_check_workers)] = 0
     listen: list[_Listen] = Field(default_factory=list)
     relay: _Relay = _Relay()
+    network: list[_Network] = Field(default_factory=list)
+    rates: _Rates = _Rates()
+    smtp: _SMTP = _SMTP()
     login: _Login = _Login()
     tls: _TLS = _TLS()
+    proxy: _Proxy = _Proxy()
     dns: _DNS = _DNS()
     delivery: _Delivery = _Delivery()
+    route: list[_Route] = Field(default_factory=list)
+    forwarding: _Forwarding = _Forwarding()
+    mailboxes: _Mailboxes = _Mailboxes()
+    pop3: _POP3 = _POP3()
     limits: _Limits = _Limits()
+    submission: _Submission = _Submission()

@@ -9,11 +9,33 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from mailserver.access.profiles import Profile
+from mailserver.access.rates import RateRules
+from mailserver.access.routes import Route
 from mailserver.domains.tree import Tree
+from mailserver.model.exchanger import Security
 from mailserver.model.retry import Schedule
 from mailserver.model.source import Problem, Source
+from mailserver.net.certificates import Credentials
+from mailserver.net.tls import Version
 
-__all__ = ["DNS", "TLS", "Config", "Delivery", "Limits", "Listen", "Login", "Network", "Networks", "Relay"]
+__all__ = [
+    "DNS",
+    "POP3",
+    "TLS",
+    "Config",
+    "Delivery",
+    "Forwarding",
+    "Limits",
+    "Listen",
+    "Login",
+    "Mailboxes",
+    "Network",
+    "Networks",
+    "Proxy",
+    "Relay",
+    "Submission",
+]
 
 Network = IPv4Network | IPv6Network
 Networks = tuple[tuple[Network, Source], ...]
@@ -45,17 +67,43 @@ class Login:
     """How people log in.
 
     :ivar plaintext_networks: from where a password is taken on a connection without TLS.
+    :ivar failures: wrong passwords for one account from one address that lock it out; 0: none do.
+    :ivar lockout: for how long.
+    :ivar exempt_networks: who is never locked out.
     """
 
     plaintext_networks: Networks
+    failures: int
+    lockout: float
+    exempt_networks: Networks
 
 
 @frozen
 class TLS:
-    """A certificate with its chain, and its key: PEM files that exist and can be read."""
+    """What this server shows in handshakes.
 
-    certificate: Path
-    key: Path
+    :ivar pair: the files of the certificate for those who ask for no name that is known, and of its key;
+        ``None``: see ``default``.
+    :ivar directory: where certificates by name are; need not be there.
+    :ivar minimum: the oldest version spoken.
+    :ivar default: what was read from ``pair``, or the one in ``named`` for our own name; ``None``: make a
+        self-signed one.
+    :ivar named: what was read from ``directory``. Like ``default`` empty after
+        :func:`~mailserver.config.load_server`.
+    """
+
+    pair: tuple[Path, Path] | None
+    directory: Path
+    minimum: Version
+    default: Credentials | None = None
+    named: tuple[Credentials, ...] = ()
+
+
+@frozen
+class Proxy:
+    """Who may speak the PROXY protocol on listeners that want it: nobody else may connect there."""
+
+    networks: Networks
 
 
 @frozen
@@ -76,6 +124,9 @@ class Delivery:
     :ivar port: of remote mail hosts.
     :ivar smarthost: hosts and ports in the order in which they are tried; empty: the MX hosts.
     :ivar loopback: whether a mail host with a loopback address is allowed.
+    :ivar security: what TLS has to be on the way to hosts for which there is no route.
+    :ivar routes: the ``[[route]]`` tables, in order.
+    :ivar history: for how long it is known what became of mail; 0: not at all.
     """
 
     port: int
@@ -84,14 +135,69 @@ class Delivery:
     loopback: bool
     connect_timeout: float
     greeting_timeout: float
+    history: float
+    security: Security = Security.MAY
+    routes: tuple[Route, ...] = ()
+
+
+@frozen
+class Forwarding:
+    """What becomes of mail that aliases send elsewhere.
+
+    :ivar srs: it goes out under a sender of ours.
+    """
+
+    srs: bool
+
+
+@frozen
+class Mailboxes:
+    """What is true of all mailboxes.
+
+    :ivar quota_warnings: how full a mailbox is, in percent, when its user gets a letter; in order.
+    :ivar keep_deleted: days for which deleted mail can be restored; 0: it cannot.
+    """
+
+    quota_warnings: tuple[int, ...]
+    keep_deleted: int
+
+
+@frozen
+class Submission:
+    """What is done with the mail of those who log in.
+
+    :ivar hide_client: Received says nothing of where they are.
+    """
+
+    hide_client: bool
 
 
 @frozen
 class Limits:
-    """Of one message: octets, and recipients."""
+    """Of one message: octets, and recipients; and what clients may do. 0 means any number.
+
+    :ivar unknown_recipients: that a stranger may name in a session.
+    :ivar connections: at once, of all services together.
+    :ivar disk_reserve: octets that stay free; mail that would use them waits at its sender's.
+    :ivar connections_per_address: … from one address that is in no ``[[network]]`` and no relay network.
+    """
 
     message_size: int
     recipients: int
+    unknown_recipients: int
+    connections: int
+    connections_per_address: int
+    disk_reserve: int
+
+
+@frozen
+class POP3:
+    """How mail is fetched.
+
+    :ivar login_delay: between two logins to one account; 0: none.
+    """
+
+    login_delay: float
 
 
 @frozen
@@ -99,7 +205,7 @@ class Config:
     """The whole configuration.
 
     :ivar file: where it was read from.
-    :ivar tls: ``None``: make a self-signed pair.
+    :ivar profiles: those of the ``[[network]]`` tables, then those that ``relay.networks`` is short for.
     :ivar tree: the hosted domains; empty after :func:`~mailserver.config.load_server`.
     :ivar problems: warnings, none of them fatal.
     """
@@ -111,10 +217,18 @@ class Config:
     workers: int | Literal["auto"]
     listen: tuple[Listen, ...]
     relay: Relay
+    profiles: tuple[tuple[Network, Profile], ...]
+    rates: RateRules
+    greeting_delay: float
     login: Login
-    tls: TLS | None
+    tls: TLS
+    proxy: Proxy
     dns: DNS
     delivery: Delivery
+    forwarding: Forwarding
+    mailboxes: Mailboxes
     limits: Limits
+    submission: Submission
+    pop3: POP3
     tree: Tree = field(repr=False)
     problems: tuple[Problem, ...]

@@ -17,10 +17,13 @@ from mailserver.interfaces import Duty, IContent, ICourier
 from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.outcome import Delayed, Failed, Outcome, Scope
 
-__all__ = ["Couriers", "Router", "attempt", "unreadable"]
+__all__ = ["Couriers", "Rerouted", "Router", "attempt", "unreadable"]
 
 Router = Callable[[Recipient, Envelope], Route]
 """Says where a recipient goes."""
+
+Rerouted = Callable[[str], ICourier]
+"""The courier to one host, spelled ``host:port``: the administrator's word goes before any route."""
 
 Couriers = Mapping[type[Any], ICourier]
 """The courier for each kind of route but :class:`~mailserver.delivery.routing.Nowhere`."""
@@ -30,18 +33,24 @@ _NOBODY = Failed(Scope.RECIPIENT, "no such user here", "5.1.1")
 
 
 async def attempt(
-    duty: Duty, content: IContent, route: Router, couriers: Couriers
+    duty: Duty, content: IContent, route: Router, couriers: Couriers, rerouted: Rerouted
 ) -> dict[Recipient, Outcome]:
     """Try once, now, and answer for every recipient; for fewer only when cancelled."""
     outcomes: dict[Recipient, Outcome] = {}
-    groups: dict[type[Any], list[Recipient]] = {}
+    groups: dict[type[Any] | str, list[Recipient]] = {}
     for waiting in duty.waiting:
+        if waiting.reroute:
+            groups.setdefault(waiting.reroute, []).append(waiting.recipient)
+            continue
         where = _where(waiting.recipient, duty.envelope, route)
         if where is None or where is Nowhere:
             outcomes[waiting.recipient] = _TROUBLE if where is None else _NOBODY
         else:
             groups.setdefault(where, []).append(waiting.recipient)
-    asked = [_ask(couriers[where], duty.envelope, content, group) for where, group in groups.items()]
+    asked = [
+        _ask(rerouted(to) if isinstance(to, str) else couriers[to], duty.envelope, content, group)
+        for to, group in groups.items()
+    ]
     if len(asked) == 1:
         outcomes.update(await asked[0])
     elif asked:

@@ -2,9 +2,13 @@
 
 The database knows what is due when; here are only the duties under way and a bounded hand of those that
 come next (:mod:`mailserver.delivery.slots`). A *scan* takes duties until the queue has no more for
-destinations that are not full. It is made when somebody pokes (:meth:`Runner.wake`), when the next recipient
-falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a poke may
-be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten.
+destinations that are not full. It is made when somebody pokes (:meth:`Runner.wake`), when the next
+recipient falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a
+poke may be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten.
+
+How attempts go is learnt: a destination that goes well gets more slots, one where nobody can be spoken to
+gets fewer and rests (:mod:`mailserver.delivery.destinations`); when somebody there speaks again, what
+waited for that is due at once.
 
 Failures: a queue that cannot be read is journal trouble and read again ten seconds later. Whatever goes
 wrong with one duty ends that duty only. :mod:`mailserver.delivery.attempt` and
@@ -12,6 +16,7 @@ wrong with one duty ends that duty only. :mod:`mailserver.delivery.attempt` and
 """
 
 from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -19,7 +24,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from mailserver import journal
-from mailserver.delivery.attempt import Couriers, Router, attempt, unreadable
+from mailserver.delivery.attempt import Couriers, Rerouted, Router, attempt, unreadable
+from mailserver.delivery.destinations import Destinations, went_well
 from mailserver.delivery.recording import Recorder
 from mailserver.delivery.slots import Place, Slots
 from mailserver.delivery.timing import Time
@@ -42,10 +48,12 @@ class Directions:
     """Where mail goes, and who brings it there; may be replaced at a reload.
 
     :ivar couriers: for each kind of route but ``Nowhere``.
+    :ivar rerouted: the courier to a host that the administrator names.
     """
 
     route: Router
     couriers: Couriers
+    rerouted: Rerouted
 
 
 class Runner:
@@ -59,6 +67,9 @@ class Runner:
         self, queue: IQueue, directions: Directions, recorder: Recorder, slots: Slots, time: Time
     ) -> None:
         self.directions = directions
+        self.hasten: Callable[[str], Awaitable[None]] | None = None
+        """Has what waits for a destination, because of trouble there, due at once."""
+        self.destinations = Destinations(time.timers.seconds)
         self._queue = queue
         self._recorder = recorder
         self._slots = slots
@@ -84,6 +95,12 @@ class Runner:
         if self._running and not self._scanning:
             self._scanning = True
             self._run(Deferred.fromCoroutine(self._scan()))
+
+    def give_back(self) -> None:
+        """Give back what is taken but not begun, and look again: what is wanted may have changed."""
+        for duty in self._slots.clear():
+            self._queue.release(duty)
+        self.wake()
 
     async def stop(self, grace: float) -> None:
         """Take nothing more; wait up to ``grace`` seconds for what is under way, then interrupt it.
@@ -125,7 +142,8 @@ class Runner:
 
     async def _take_all(self) -> None:
         while self._running:
-            duties = await self._queue.take(self._time.now(), self._slots.full(), _BATCH)
+            full = self._slots.full() | self.destinations.resting()
+            duties = await self._queue.take(self._time.now(), full, _BATCH)
             if not duties:
                 return
             for duty in duties:
@@ -182,6 +200,22 @@ class Runner:
         due = await self._recorder.record(duty, outcomes, content)
         if due is not None:
             self._ring_in(due - self._time.now())
+        await self._learn(duty, outcomes, 0.0 if due is None else due - self._time.now())
+
+    async def _learn(self, duty: Duty, outcomes: Mapping[Recipient, Outcome], rest: float) -> None:
+        """Draw the conclusions about the destination. What the administrator rerouted says nothing of it."""
+        well = went_well(outcomes)
+        if well is None or any(waiting.reroute for waiting in duty.waiting):
+            return
+        for begun in self._slots.learn(duty.destination, well):
+            self._begin(begun)
+        if not well:
+            self.destinations.failed(duty.destination, next(iter(outcomes.values())).reply, rest)
+            for parked in self._slots.withdraw(duty.destination):
+                self._queue.release(parked)
+        elif self.destinations.recovered(duty.destination) and self.hasten is not None:
+            await self.hasten(duty.destination)
+            self.wake()
 
     async def _attempt(self, duty: Duty) -> tuple[IContent | None, dict[Recipient, Outcome]]:
         try:
@@ -192,7 +226,9 @@ class Runner:
             journal.trouble("the stored message cannot be read", repr(trouble), id=duty.envelope.id)
             return None, unreadable(duty)
         directions = self.directions
-        return content, await attempt(duty, content, directions.route, directions.couriers)
+        return content, await attempt(
+            duty, content, directions.route, directions.couriers, directions.rerouted
+        )
 
     def _leave(self, _: object, duty: Duty) -> None:
         """A duty has ended, one way or another: its slot is free."""

@@ -1,20 +1,26 @@
 """Who may work now: bounded windows of duties under way, and a bounded hand of those that wait for a slot.
 
 Mail for mailboxes here and mail for other hosts have a window each, so that neither waits for the other;
-within a window every destination has its own slots, so that a slow one holds up nobody but itself. Duties
+within a window every destination has its own slots, so that a slow one holds up nobody but itself. A
+destination begins with few slots, gets one more each time things go well there, and loses half of them each
+time its hosts cannot be spoken to or are closing. Duties
 are taken from the queue in batches; what finds no slot stays *parked* in the hand, and starts as slots
 become free, destination by destination in turn. A destination with parked duties, or with no slot left, is
 *full*: nothing more is taken for it. When the hand is full as well, the duty is turned away and its
 destination is full too, until the hand is half empty.
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum
 
 from mailserver.interfaces import Duty
 
 __all__ = ["Place", "Slots", "Window"]
+
+
+_REMEMBERED = 10_000
+"""The destinations of which it is known how many slots they have earned."""
 
 
 class Place(Enum):
@@ -31,11 +37,14 @@ class Window:
     :param size: how many duties may be under way.
     :param each: how many of them for one destination.
     :param hand: how many more may be parked.
+    :param first: how many a destination that nothing is known of has; ``None``: ``each``.
     """
 
-    def __init__(self, size: int, each: int, hand: int = 1000) -> None:
+    def __init__(self, size: int, each: int, hand: int = 1000, first: int | None = None) -> None:
         self._size = size
         self._each = each
+        self._first = each if first is None else first
+        self._learnt: OrderedDict[str, int] = OrderedDict()
         self._hand = hand
         self._under_way: Counter[str] = Counter()
         self._count = 0
@@ -45,7 +54,7 @@ class Window:
 
     def full(self) -> set[str]:
         """The destinations for which nothing more is to be taken."""
-        busy = {name for name, count in self._under_way.items() if count >= self._each}
+        busy = {name for name, count in self._under_way.items() if count >= self.slots(name)}
         return busy | self._parked.keys() | self._away
 
     def offer(self, duty: Duty) -> Place:
@@ -77,6 +86,28 @@ class Window:
             more = True
         return begun, more
 
+    def slots(self, destination: str) -> int:
+        """How many duties may be under way for a destination."""
+        return self._learnt.get(destination, self._first)
+
+    def learn(self, destination: str, well: bool) -> None:
+        """How things went there."""
+        slots = self.slots(destination)
+        self._learnt[destination] = min(slots + 1, self._each) if well else max(slots // 2, 1)
+        self._learnt.move_to_end(destination)
+        if len(self._learnt) > _REMEMBERED:
+            self._learnt.popitem(last=False)
+
+    def withdraw(self, destination: str) -> list[Duty]:
+        """Take what is parked for a destination out of the hand; it is to be given back to the queue."""
+        duties = list(self._parked.pop(destination, ()))
+        self._parked_count -= len(duties)
+        return duties
+
+    def unpark(self) -> Duty | None:
+        """One more parked duty that may begin now."""
+        return self._unpark()
+
     def knows(self, destination: str) -> bool:
         """Whether anything for that destination is under way or parked."""
         return destination in self._under_way or destination in self._parked
@@ -90,17 +121,17 @@ class Window:
         return duties
 
     def _is_full(self, destination: str) -> bool:
-        return self._under_way[destination] >= self._each or destination in self._parked
+        return self._under_way[destination] >= self.slots(destination) or destination in self._parked
 
     def _has_slot(self, destination: str) -> bool:
-        return self._count < self._size and self._under_way[destination] < self._each
+        return self._count < self._size and self._under_way[destination] < self.slots(destination)
 
     def _begin(self, destination: str) -> None:
         self._count += 1
         self._under_way[destination] += 1
 
     def _unpark(self) -> Duty | None:
-        """The parked duty whose turn it is, if any may begin: one slot is free, so no more than one may."""
+        """The parked duty whose turn it is, if any may begin."""
         name = next((name for name in self._parked if self._has_slot(name)), None)
         if name is None:
             return None
@@ -148,6 +179,24 @@ class Slots:
         result = window.leave(duty.destination)
         self._forget(duty.destination)
         return result
+
+    def learn(self, destination: str, well: bool) -> list[Duty]:
+        """How things went at a destination; parked duties that begin now because it has earned a slot."""
+        window = self._home.get(destination)
+        if window is None:
+            return []
+        window.learn(destination, well)
+        begun = []
+        while well and (duty := window.unpark()) is not None:
+            begun.append(duty)
+        return begun
+
+    def withdraw(self, destination: str) -> list[Duty]:
+        """Take what is parked for a destination out of the hand: see :meth:`Window.withdraw`."""
+        window = self._home.get(destination)
+        duties = [] if window is None else window.withdraw(destination)
+        self._forget(destination)
+        return duties
 
     def clear(self) -> list[Duty]:
         """Empty both hands; what was in them is to be given back to the queue."""

@@ -4,17 +4,20 @@ A :class:`Directory` stands on one :class:`~mailserver.domains.tree.Tree` at a t
 puts another in its place in one step, so every answer is wholly of the old or wholly of the new.
 """
 
+from attrs import evolve
 from zope.interface import implementer
 
 from mailserver.domains.aliases import Alias
 from mailserver.domains.domain import POSTMASTER, Domain
 from mailserver.domains.naming import local_key, parse_mailbox
 from mailserver.domains.passwords import DECOY
+from mailserver.domains.senders import Senders
 from mailserver.domains.tree import Tree
 from mailserver.domains.users import User
-from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted, Standing
+from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted, SenderRights, Standing
 from mailserver.model.address import Address
 from mailserver.model.envelope import Recipient
+from mailserver.model.source import BUILT_IN
 
 __all__ = ["Directory"]
 
@@ -26,15 +29,18 @@ class Directory:
     """The hosted domains.
 
     :param hostname: the server's own name: ``postmaster`` there is the bare ``postmaster``.
+    :param senders: knows the addresses under which forwarded mail went out; they exist, too.
     """
 
-    def __init__(self, tree: Tree, hostname: str = "") -> None:
-        self._tree = tree
+    def __init__(self, tree: Tree, hostname: str = "", senders: Senders | None = None) -> None:
         self._hostname = hostname
+        self._senders = senders
+        self.replace(tree)
 
     def replace(self, tree: Tree) -> None:
         """Answer from another tree from now on."""
         self._tree = tree
+        self.has_verifiers = tree.has_verifiers
 
     def find(self, address: Address) -> Standing:
         """What an address means here (:class:`IDirectory`)."""
@@ -42,7 +48,10 @@ class Directory:
         domain = self._tree.domains.get(address.domain)
         if domain is None:
             return NotHosted()
-        found = domain.find(local_key(address)) or domain.catch_all
+        found = domain.find(local_key(address))
+        if found is None and self._senders and (sender := self._senders.behind(address)):
+            return Forward((sender,), BUILT_IN, reports_only=True)
+        found = found or domain.catch_all
         if found is None:
             return Nobody(domain.source)
         if isinstance(found, Account):
@@ -60,6 +69,8 @@ class Directory:
         if not isinstance(standing, Forward):
             # A bare postmaster cannot be queued: it has no domain, and would be nobody's destination.
             return (recipient,) if home == recipient.address else (_to(home, original, recipient),)
+        if len(standing.targets) > 1 and not standing.commands:
+            recipient = _without_success(recipient)
         expanded = [_to(target, original, recipient) for target in standing.targets]
         if standing.commands:
             expanded.append(recipient if home == recipient.address else _to(home, original, recipient))
@@ -73,11 +84,24 @@ class Directory:
         """The hosted domains, sorted."""
         return tuple(self._tree.domains)
 
+    def sender_rights(self, login: str) -> SenderRights:
+        """As whom an account may send (:class:`IDirectory`)."""
+        user = self.user(login)
+        if user is None:
+            return SenderRights()
+        domain = self._tree.domains[user.account.name.rpartition("@")[2]]
+        return SenderRights(user.senders, domain.check_from, user.account.source)
+
     def user(self, login: str) -> User | None:
         """The user who logs in by this name: an address, or, with one domain hosted, a bare name."""
         address = self._login_address(login)
         domain = self._tree.domains.get(address.domain) if address else None
         return domain.users.get(local_key(address)) if address and domain else None
+
+    def login_key(self, login: str) -> str:
+        """The one spelling of a login name, whether or not there is such a user."""
+        address = self._login_address(login)
+        return address.key if address else login
 
     def decoy(self, login: str) -> str:
         """A stored password to be checked, in vain, for a name that :meth:`user` does not know."""
@@ -133,6 +157,14 @@ class Directory:
 
 def _to(address: Address, original: str, recipient: Recipient) -> Recipient:
     return Recipient(address, original, recipient.notify)
+
+
+def _without_success(recipient: Recipient) -> Recipient:
+    # RFC 3461 §5.2.7.2: of an alias that leads to several, success is told as "expanded", once.
+    notify = recipient.notify
+    if notify is None or "SUCCESS" not in notify:
+        return recipient
+    return evolve(recipient, notify=notify - {"SUCCESS"} or frozenset({"NEVER"}))
 
 
 def _spell_original(address: Address) -> str:

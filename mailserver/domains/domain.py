@@ -33,6 +33,7 @@ class Domain:
     :ivar users: by key within the domain, in the order of the file.
     :ivar aliases: by key within the domain; without the catch-all.
     :ivar source: the ``users`` file, or the directory where there is none.
+    :ivar check_from: whether the From field of what its users send is checked.
     :ivar decoy: a stored password that costs as much to check as most here do, for those who are not.
     """
 
@@ -43,6 +44,8 @@ class Domain:
     catch_all: Alias | None = None
     separators: str = "+"
     quota: int = 0
+    messages: int = 0
+    check_from: bool = True
     decoy: str = field(default=DECOY, repr=False)
 
     def find(self, local: str) -> Account | Alias | None:
@@ -60,7 +63,8 @@ class Domain:
             return alias
         if local == POSTMASTER:
             first = next(iter(self.users.values()), None)
-            return first.account if first else Account(f"{POSTMASTER}@{self.name}", self.quota, self.source)
+            name = f"{POSTMASTER}@{self.name}"
+            return first.account if first else Account(name, self.quota, self.source, self.messages)
         return None
 
 

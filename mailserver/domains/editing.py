@@ -1,24 +1,30 @@
 """Changing a ``users`` file: one line at a time, everything else as it was.
 
-A change is made under a lock on the domain's directory, so that two admins do not undo each other, and
-appears in one step: written beside the file, flushed to the disk, renamed over it. A crash leaves the old
-file or the new one. Comments, blank lines and the order stay. The file is the owner's alone (mode 0600) and
-keeps its owner; a link is followed, not replaced.
+Comments, blank lines and the order stay; :mod:`mailserver.domains.rewriting` says the rest.
 
 :raises OSError: the disk, or the permissions, would not have it.
 """
 
-import fcntl
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mailserver.domains.naming import parse_local_key
+from mailserver.domains.rewriting import edit_lines, read_lines
 from mailserver.domains.users import split_user_line
 
-__all__ = ["NoSuchUser", "UserExists", "add_user", "has_user", "remove_user", "set_password"]
+__all__ = [
+    "NoSuchUser",
+    "UserExists",
+    "add_user",
+    "add_users",
+    "has_user",
+    "remove_user",
+    "set_option",
+    "set_password",
+    "spell_user",
+]
 
 
 class NoSuchUser(Exception):
@@ -31,40 +37,88 @@ class UserExists(Exception):
 
 def has_user(directory: Path, domain: str, name: str) -> bool:
     """Whether the file has a line for a user, sound or not."""
-    return _find(_read(directory / "users"), domain, name) is not None
+    return _find(read_lines(directory / "users"), domain, name) is not None
 
 
-def add_user(directory: Path, domain: str, name: str, password: str, quota: str = "") -> None:
+def spell_user(name: str, password: str, **options: str) -> str:
+    """A user's line. Options that are empty are left out."""
+    return _spell(name, password, [f"{key}={value}" for key, value in options.items() if value])
+
+
+def add_user(
+    directory: Path, domain: str, name: str, password: str, quota: str = "", verifier: str = ""
+) -> None:
     """Add a line for a user.
 
     :param directory: the domain's; the file in it comes into being if there is none.
     :param name: as in an address: quoted where it must be.
     :param password: as it is to be stored.
     :param quota: as it is to be written; nothing if empty.
+    :param verifier: of the same password, for SCRAM; nothing if empty.
     :raises UserExists: there is one.
     """
-    line = f"{name}:{password}:quota={quota}" if quota else f"{name}:{password}"
+    line = spell_user(name, password, quota=quota, scram=verifier)
 
     def change(lines: list[str]) -> list[str]:
         if _find(lines, domain, name) is not None:
             raise UserExists
         return [*lines, line]
 
-    _edit(directory / "users", change)
+    edit_lines(directory / "users", change)
 
 
-def set_password(directory: Path, domain: str, name: str, password: str) -> None:
-    """Put another password in a user's line, the options staying. :raises NoSuchUser: there is none."""
+def add_users(directory: Path, lines: Sequence[str]) -> None:
+    """Add whole lines, which have been found good and new, in one step."""
+    edit_lines(directory / "users", lambda known: [*known, *lines])
 
-    def change(lines: list[str]) -> list[str]:
+
+def set_password(directory: Path, domain: str, name: str, password: str, verifier: str = "") -> None:
+    """Put another password in a user's line, the options staying but for the verifier of the old one.
+
+    :param verifier: of the new password, for SCRAM; none if empty.
+    :raises NoSuchUser: there is none.
+    """
+
+    def change(spelled: str, old: str, options: list[str]) -> str:
+        kept = [word for word in options if not word.startswith("scram=")]
+        return _spell(spelled, password, [*kept, f"scram={verifier}" if verifier else ""])
+
+    _change_user(directory, domain, name, change)
+
+
+def set_option(directory: Path, domain: str, name: str, option: str, value: str | None) -> None:
+    """Give a user's line an option in the place of the one of that name, if there is one.
+
+    :param value: empty for an option that has none; ``None`` takes the option out.
+    :raises NoSuchUser: there is none.
+    """
+    word = f"{option}={value}" if value else option if value is not None else ""
+
+    def change(spelled: str, password: str, options: list[str]) -> str:
+        kept = [known for known in options if known.partition("=")[0] != option]
+        return _spell(spelled, password, [*kept, word])
+
+    _change_user(directory, domain, name, change)
+
+
+def _change_user(
+    directory: Path, domain: str, name: str, change: Callable[[str, str, list[str]], str]
+) -> None:
+    """Have ``change`` spell a user's line anew from its name, password and options."""
+
+    def change_lines(lines: list[str]) -> list[str]:
         at = _find(lines, domain, name)
         if at is None:
             raise NoSuchUser
-        spelled, _, options = split_user_line(lines[at])
-        lines[at] = f"{spelled}:{password}:{options}" if options else f"{spelled}:{password}"
+        spelled, password, options = split_user_line(lines[at])
+        lines[at] = change(spelled, password, re.split(r"[:\s]+", options))
         return lines
 
-    _edit(directory / "users", change)
+    edit_lines(directory / "users", change_lines)
+
+
+def _spell(name: str, password: str, options: Sequence[str]) -> str:
+    return ":".join((name, password, *filter(None, options)))
 
 
 def remove_user(directory: Path, domain: str, name: str) -> None:
@@ -76,7 +130,7 @@ def remove_user(directory: Path, domain: str, name: str) -> None:
             raise NoSuchUser
         return lines[:at] + lines[at + 1 :]
 
-    _edit(directory / "users", change)
+    edit_lines(directory / "users", change)
 
 
 def _find(lines: list[str], domain: str, name: str) -> int | None:
@@ -87,56 +141,3 @@ def _find(lines: list[str], domain: str, name: str) -> int | None:
             if spelled and parse_local_key(spelled, domain) == key:
                 return number
     return None
-
-
-def _edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
-    path = path.resolve()
-    with _locked(path.parent):
-        _replace(path, "".join(line + "\n" for line in change(_read(path))))
-
-
-def _read(path: Path) -> list[str]:
-    try:
-        # What is not UTF-8 is kept as it is, and told by those who read the file.
-        text = path.read_text("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return []
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    # mkstemp makes the file with mode 0600, under a name with a dot, which nothing here reads.
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            _keep_owner(path, file.fileno())
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """A file that root changes must stay readable for the server; a new one is its directory's owner's."""
-    owner = os.stat(path if path.exists() else path.parent)
-    with suppress(PermissionError):
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -34,7 +34,17 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from attrs import frozen
 from twisted.logger import Logger
 
-__all__ = ["DECOY", "LONGEST", "BadPassword", "fault", "hash_password", "is_plain", "scheme_of", "verify"]
+__all__ = [
+    "DECOY",
+    "LONGEST",
+    "BadPassword",
+    "check_password",
+    "fault",
+    "hash_password",
+    "is_plain",
+    "scheme_of",
+    "verify",
+]
 
 LONGEST = 1024
 """Octets of the longest password that is looked at; a longer one would make hashing itself an attack."""
@@ -71,13 +81,18 @@ def hash_password(password: str | bytes) -> str:
     :raises BadPassword: it is empty, longer than :data:`LONGEST` octets, or holds a NUL, CR or LF.
     """
     octets = password.encode() if isinstance(password, str) else password
+    check_password(octets)
+    return "{ARGON2ID}" + _ARGON2.hash(octets)
+
+
+def check_password(octets: bytes) -> None:
+    """Raise :class:`BadPassword` for what :func:`hash_password` would not take."""
     if not octets:
         raise BadPassword("the password is empty")
     if len(octets) > LONGEST:
         raise BadPassword(f"the password is longer than {LONGEST} octets")
     if any(octet in octets for octet in (b"\0", b"\r", b"\n")):
         raise BadPassword("the password holds a NUL or a line end")
-    return "{ARGON2ID}" + _ARGON2.hash(octets)
 
 
 def verify(stored: str, password: bytes) -> bool:

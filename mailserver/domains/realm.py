@@ -6,8 +6,12 @@ gets the same answer. A password that was right once is known again without hash
 HMAC under a key that never leaves the process, for as long as the stored hash stays the same; POP3 clients
 that poll every minute would otherwise cost a core.
 
+Whoever has guessed too often is turned away before anything is hashed, and a wrong password is answered
+after a delay that grows (:class:`~mailserver.interfaces.ILockout`), whatever the service.
+
 :raises: through the Deferred, :class:`twisted.cred.error.UnauthorizedLogin` for a wrong name or password,
-    and :class:`mailserver.threads.Busy` when so many logins wait that this one is to try again later.
+    :class:`LockedOut`, which is one, for those who are not listened to, and :class:`mailserver.threads.Busy`
+    when so many logins wait that this one is to try again later.
 """
 
 import hmac
@@ -16,21 +20,24 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from attrs import field, frozen
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from zope.interface import Interface, implementer
 
 from mailserver import journal
+from mailserver.domains.credentials import IProof, Login, Proven
 from mailserver.domains.directory import Directory
 from mailserver.domains.passwords import LONGEST, verify
-from mailserver.interfaces import Account
+from mailserver.domains.users import User
+from mailserver.interfaces import Account, ILockout
 from mailserver.threads import Pool
 
-__all__ = ["AvatarMaker", "Checker", "Login", "Realm", "login_pool"]
+__all__ = ["AvatarMaker", "Checker", "LockedOut", "Login", "Realm", "login_pool"]
 
 AvatarMaker = Callable[[Account], Awaitable[tuple[object, Callable[[], None]]]]
 """Makes what an account gets for one interface: the avatar, and what ends it."""
@@ -38,30 +45,13 @@ AvatarMaker = Callable[[Account], Awaitable[tuple[object, Callable[[], None]]]]
 _REMEMBERED = 10_000  # accounts whose password is known again: some hundred octets each
 
 
+class LockedOut(UnauthorizedLogin):
+    """Too many wrong passwords came from there. Nothing was looked at."""
+
+
 def login_pool(call: Callable[..., object]) -> Pool:
     """The threads that hash: two, so that a login beside a slow one still gets on; memory for 100 waits."""
     return Pool("password", 2, call, backlog=100)
-
-
-@implementer(IUsernamePassword)
-@frozen
-class Login:
-    """A name and a password, and the facts of the connection they came by, for the journal.
-
-    :ivar service: the name of the service, as ``pop3``.
-    :ivar client: the client's IP address.
-    :ivar tls: whether the connection is encrypted.
-    """
-
-    username: bytes
-    password: bytes = field(repr=False)
-    service: str = ""
-    client: str = ""
-    tls: bool = False
-
-    def checkPassword(self, password: bytes) -> bool:
-        """Whether a password in clear is this one: what :class:`IUsernamePassword` asks for."""
-        return hmac.compare_digest(self.password, password)
 
 
 @implementer(ICredentialsChecker)
@@ -69,13 +59,17 @@ class Checker:
     """Tells who it is that logs in: the avatar ID is the :class:`Account`.
 
     :param pool: hashes; see :func:`login_pool`.
+    :param lockout: who has guessed too often.
+    :param clock: for the delay of an answer.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IProof)
 
-    def __init__(self, directory: Directory, pool: Pool) -> None:
+    def __init__(self, directory: Directory, pool: Pool, lockout: ILockout, clock: IReactorTime) -> None:
         self._directory = directory
         self._pool = pool
+        self._lockout = lockout
+        self._clock = clock
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[str, bytes] = OrderedDict()
 
@@ -84,23 +78,35 @@ class Checker:
         return Deferred.fromCoroutine(self._account(credentials))
 
     async def _account(self, credentials: Any) -> Account:
-        name, password = credentials.username, credentials.password
-        account, reason = await self._check(name, password)
-        if isinstance(credentials, Login):
-            told = account.name if account else name.decode("utf-8", "backslashreplace")
-            journal.login(credentials.service, credentials.client, told, account is not None, reason)
+        client = getattr(credentials, "client", "")
+        login = _decode(credentials.username)
+        who = self._directory.login_key(login) or credentials.username.decode("utf-8", "backslashreplace")
+        verdict = self._lockout.judge(client, who)
+        if not verdict.allowed:
+            self._note(credentials, who, None, verdict.reason)
+            raise LockedOut
+        if IProof.providedBy(credentials):
+            guess, (account, reason) = b"", self._check_proof(login, credentials.right)
+        else:
+            password = credentials.password
+            guess = hmac.digest(self._key, who.encode() + b"\0" + password, "sha256")[:8]
+            account, reason = await self._check(login, password)
+        self._note(credentials, who, account, reason)
         if account is None:
+            await deferLater(self._clock, self._lockout.failed(client, who, guess))
             raise UnauthorizedLogin
+        self._lockout.succeeded(client, who)
         return account
 
-    async def _check(self, name: bytes, password: bytes) -> tuple[Account | None, str]:
+    def _note(self, credentials: Any, who: str, account: Account | None, reason: str) -> None:
+        if isinstance(credentials, Login | Proven):
+            told = account.name if account else who
+            journal.login(credentials.service, credentials.client, told, account is not None, reason)
+
+    async def _check(self, login: str, password: bytes) -> tuple[Account | None, str]:
         """The account, or why not: for the journal, never for the client."""
         if not password or len(password) > LONGEST or b"\0" in password:
             return None, "no possible password"
-        try:
-            login = name.decode("utf-8")
-        except UnicodeDecodeError:
-            login = ""
         user = self._directory.user(login)
         if user is None:
             await self._pool.run(verify, self._directory.decoy(login), password)
@@ -114,13 +120,30 @@ class Checker:
         now = self._directory.user(login)
         if now is None or now.password != user.password:
             return None, "changed meanwhile"
-        return now.account, ""
+        return _open(now)
+
+    def _check_proof(self, login: str, right: bool) -> tuple[Account | None, str]:
+        user = self._directory.user(login)
+        if user is None:
+            return None, "no such user"
+        return _open(user) if right else (None, "wrong proof")
 
     def _remember(self, name: str, mark: bytes) -> None:
         self._known[name] = mark
         self._known.move_to_end(name)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+
+
+def _decode(name: bytes) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""  # nobody's name
+
+
+def _open(user: User) -> tuple[Account | None, str]:
+    return (None, "the account is disabled") if user.account.disabled else (user.account, "")
 
 
 @implementer(IRealm)

@@ -8,8 +8,10 @@ may be written either way. In it, all optional:
 ``aliases``
     :mod:`mailserver.domains.aliases`
 ``domain.toml``
-    ``quota = "1GB"``: of users whose line names none. ``separators = "+"``: what sets a tag off from the
-    name; ``""``: nothing. ``catch_all = "alice"``: who gets what is for nobody, as ``*`` in ``aliases``.
+    ``quota = "1GB"``, ``messages = 5000``: of users whose line names none. ``separators = "+"``: what sets a
+    tag off from the name; ``""``: nothing. ``catch_all = "alice"``: who gets what is for nobody, as ``*`` in
+    ``aliases``.
+    ``check_from = true``: what users send names them in its From field, too.
 
 Reading takes seconds for tens of thousands of users; it blocks, and belongs in a thread once the server
 runs. A :class:`Tree` never changes.
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Annotated
 
 from attrs import frozen
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailserver.domains.aliases import CATCH_ALL, Alias, parse_aliases
 from mailserver.domains.circles import check_aliases
@@ -51,6 +53,13 @@ class Tree:
         """How many users there are in all."""
         return sum(len(domain.users) for domain in self.domains.values())
 
+    @property
+    def has_verifiers(self) -> bool:
+        """Whether SCRAM can be offered: every user could log in with it, and there are users."""
+        users = [user for domain in self.domains.values() for user in domain.users.values()]
+        able = [user for user in users if not user.account.disabled]
+        return bool(able) and all(user.scram is not None for user in able)
+
 
 NO_DOMAINS = Tree({})
 
@@ -63,8 +72,10 @@ def _check_separators(text: str) -> str:
 
 class _Settings(Table):
     quota: Annotated[int, BeforeValidator(parse_size)] = 0
+    messages: Annotated[int, Field(ge=0)] = 0
     separators: Annotated[str, AfterValidator(_check_separators)] = "+"
     catch_all: str = ""
+    check_from: bool = True
 
 
 def load_tree(directory: Path, shown: str = "") -> tuple[Tree, tuple[Problem, ...]]:
@@ -130,7 +141,7 @@ def _load_domain(path: Path, shown: str, name: str) -> tuple[Domain, list[Proble
         problems += found
     users: Mapping[str, User] = {}
     if text := read("users"):
-        users, more = parse_users(text, f"{shown}/users", name, settings.quota)
+        users, more = parse_users(text, f"{shown}/users", name, settings.quota, settings.messages)
         problems += more
     aliases: dict[str, Alias] = {}
     if text := read("aliases"):
@@ -149,6 +160,8 @@ def _load_domain(path: Path, shown: str, name: str) -> tuple[Domain, list[Proble
         catch_all=star or catch_all,
         separators=settings.separators,
         quota=settings.quota,
+        messages=settings.messages,
+        check_from=settings.check_from,
         decoy=choose_decoy(users),
     )
     return domain, problems

@@ -1,27 +1,39 @@
 """The ``users`` file of a domain: one line a user, ``name:password[:option=value …]``.
 
 Lines that are blank or begin with ``#`` say nothing. A password is spelled as
-:mod:`mailserver.domains.passwords` has it, and holds no colon. The one option is ``quota`` (``quota=50MB``;
-0: none), and it goes before the domain's own. Names are case-insensitive and may be quoted.
+:mod:`mailserver.domains.passwords` has it, and holds no colon. Names are case-insensitive and may be quoted.
+
+The options:
+
+``quota=50MB``
+    0: none; goes before the domain's own.
+``messages=1000``
+    How many the mailbox may hold; as ``quota``.
+``disabled``
+    The name exists and the mailbox stays, but takes no mail and no login.
+``senders=info@example.org,@example.net,sales``
+    As whom the user may send mail, beside its own addresses; ``@`` before a domain: anybody there.
+``scram=…``
+    What SCRAM checks a proof against; ``mailctl user`` writes it beside the password.
 """
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from mailserver.domains.naming import parse_local_key
+from mailserver.domains.naming import parse_domain, parse_local_key, parse_mailbox
 from mailserver.domains.passwords import fault, is_plain
 from mailserver.domains.units import parse_size
 from mailserver.interfaces import Account
 from mailserver.model.address import Address
 from mailserver.model.source import Problem, Source
+from mailserver.wire.scram import Verifier
 
 __all__ = ["User", "parse_users", "spell_user_name", "split_user_line"]
 
 _QUOTED_NAME = re.compile(r'("(?:[^"\\]|\\.)*")[^:]*')
-_OPTIONS = ("quota",)
 
 
 @frozen
@@ -29,10 +41,14 @@ class User:
     """One user.
 
     :ivar password: as it is stored, with its scheme.
+    :ivar scram: of the same password; ``None`` where there is none.
+    :ivar senders: as :attr:`mailserver.interfaces.SenderRights.extra`.
     """
 
     account: Account
     password: str = field(repr=False)
+    scram: Verifier | None = None
+    senders: frozenset[str] = frozenset()
 
 
 def split_user_line(line: str) -> tuple[str, str, str]:
@@ -55,12 +71,13 @@ def spell_user_name(address: Address) -> str:
 
 
 def parse_users(
-    text: str, file: str, domain: str, quota: int = 0
+    text: str, file: str, domain: str, quota: int = 0, messages: int = 0
 ) -> tuple[Mapping[str, User], tuple[Problem, ...]]:
     """Read a ``users`` file.
 
     :param file: what the file is called in problems.
     :param quota: of a user whose line names none, in octets.
+    :param messages: how many of them, likewise.
     :returns: the users by key within the domain, in the order of the file, and all that is wrong.
     """
     users: dict[str, User] = {}
@@ -79,7 +96,7 @@ def parse_users(
             problems.append(Problem(source, "", str(error)))
             continue
         try:
-            user = _user(source, f"{key}@{domain}", password, options, quota)
+            user = _user(source, f"{key}@{domain}", password, options, Account("", quota, messages=messages))
         except ValueError as error:
             problems.append(Problem(source, name, str(error)))
             continue
@@ -94,18 +111,20 @@ def parse_users(
     return users, tuple(problems)
 
 
-def _user(source: Source, name: str, password: str, options: str, quota: int) -> User:
+def _user(source: Source, name: str, password: str, options: str, usual: Account) -> User:
     if trouble := fault(password):
         raise ValueError(f"the password {trouble}")
+    user = User(Account(name, usual.quota, source, usual.messages), password)
     for option in options.split(":"):
         for word in option.split():
-            quota = _quota(word)
-    return User(Account(name, quota, source), password)
+            user = _with_option(user, word)
+    return user
 
 
-def _quota(option: str) -> int:
+def _with_option(user: User, option: str) -> User:
     key, equals, value = option.partition("=")
-    if not equals or key not in _OPTIONS:
+    change = _OPTIONS.get(key) if equals else _FLAGS.get(key)
+    if change is None:
         # A password with a colon in it ends up here, so the word itself is not repeated.
         close = difflib.get_close_matches(key, _OPTIONS, 1) if equals else []
         raise ValueError(
@@ -113,7 +132,46 @@ def _quota(option: str) -> int:
             if close
             else "after the password come options, as quota=50MB; a password with a colon must be hashed"
         )
-    return parse_size(int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else value)
+    return change(user, value)
+
+
+def _with_quota(user: User, value: str) -> User:
+    plain = value.isascii() and value.isdecimal() and len(value) < 20
+    return evolve(user, account=evolve(user.account, quota=parse_size(int(value) if plain else value)))
+
+
+def _with_messages(user: User, value: str) -> User:
+    if not (value.isascii() and value.isdecimal() and len(value) < 20):
+        raise ValueError(f'"{value}" is not a number of messages')
+    return evolve(user, account=evolve(user.account, messages=int(value)))
+
+
+def _disabled(user: User, value: str) -> User:
+    return evolve(user, account=evolve(user.account, disabled=True))
+
+
+def _with_senders(user: User, value: str) -> User:
+    home = user.account.name.rpartition("@")[2]
+    return evolve(user, senders=frozenset(_sender(word, home) for word in value.split(",") if word))
+
+
+def _sender(word: str, home: str) -> str:
+    return f"@{parse_domain(word[1:])}" if word.startswith("@") else parse_mailbox(word, home).key
+
+
+def _with_verifier(user: User, value: str) -> User:
+    return evolve(user, scram=Verifier.parse(value))
+
+
+_OPTIONS: Mapping[str, Callable[[User, str], User]] = {
+    "quota": _with_quota,
+    "messages": _with_messages,
+    "senders": _with_senders,
+    "scram": _with_verifier,
+}
+
+
+_FLAGS: Mapping[str, Callable[[User, str], User]] = {"disabled": _disabled}
 
 
 def _warn_of_plain(file: str, lines: list[int]) -> Problem:

@@ -13,23 +13,30 @@ import itertools
 import os
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from mailserver.wire.pop3 import is_unique_id
 
 __all__ = [
+    "Facts",
     "UniqueNames",
-    "arrival",
     "disk_size",
+    "facts",
     "finished",
     "is_message",
     "uid_of",
     "unique_part",
-    "wire_size",
 ]
 
 _DISK_SIZE = re.compile(r",S=([0-9]{1,15})(?=,|\Z)")
 _WIRE_SIZE = re.compile(r",W=([0-9]{1,15})(?=,|\Z)")
 _ARRIVAL = re.compile(r"([0-9]{1,15})\.(?:[^,:]*?M([0-9]{1,9}))?(?:[^,:]*?Q([0-9]{1,15}))?")
+# The names that this server, Dovecot and Courier make: all facts in one look, for there may be many.
+_USUAL = re.compile(
+    r"(([0-9]{1,15})\.M([0-9]{1,9})P[0-9]+(?:Q([0-9]{1,15}))?[!-+\--9;-~]{0,40})"
+    r",S=[0-9]{1,15},W=([0-9]{1,15})(?::[^,]*,[A-Za-z]*)?"
+)
+_LONGEST_UID = 70
 _HOST = 24  # characters of our name in a unique part, which with the rest stays under 70
 
 
@@ -71,10 +78,28 @@ def disk_size(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def wire_size(name: str) -> int | None:
-    """Octets with CRLF line ends, if the name tells."""
-    found = _WIRE_SIZE.search(name.partition(":")[0])
-    return int(found[1]) if found else None
+class Facts(NamedTuple):
+    """What a snapshot has to know of a message.
+
+    :ivar arrival: what messages are sorted by: time, then the order in which one process took them; the name
+        decides between equals.
+    :ivar size: octets with CRLF line ends; ``None`` if the name does not tell.
+    """
+
+    arrival: tuple[int, int, int]
+    size: int | None
+    uid: bytes
+
+
+def facts(name: str) -> Facts:
+    """What a name tells."""
+    usual = _USUAL.fullmatch(name)
+    if usual is not None:
+        unique, seconds, fraction, number, size = usual.groups()
+        if len(unique) <= _LONGEST_UID:
+            arrival = (int(seconds), int(fraction), int(number or 0))
+            return Facts(arrival, int(size), unique.encode("ascii"))
+    return Facts(_arrival(name), _wire_size(name), uid_of(name))
 
 
 def uid_of(name: str) -> bytes:
@@ -85,9 +110,13 @@ def uid_of(name: str) -> bytes:
     return hashlib.sha256(os.fsencode(unique)).hexdigest().encode("ascii")
 
 
-def arrival(name: str) -> tuple[int, int, int, str]:
-    """What messages are sorted by: time, then the order in which one process took them."""
+def _wire_size(name: str) -> int | None:
+    found = _WIRE_SIZE.search(name.partition(":")[0])
+    return int(found[1]) if found else None
+
+
+def _arrival(name: str) -> tuple[int, int, int]:
     found = _ARRIVAL.match(name)
     if found is None:
-        return (0, 0, 0, name)
-    return (int(found[1]), int(found[2] or 0), int(found[3] or 0), name)
+        return (0, 0, 0)
+    return (int(found[1]), int(found[2] or 0), int(found[3] or 0))

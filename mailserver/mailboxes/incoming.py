@@ -1,10 +1,13 @@
-"""One message on its way into one mailbox, and the commit that many of them share (law 3).
+"""One message on its way into its mailboxes, and the commit that many messages share (law 3).
 
-A message is written to ``tmp/``, made durable there, linked into ``new/`` under a name that did not exist,
-and is delivered when that directory is durable too. :func:`commit` takes all messages that wait through each
-of these steps together: what one of them meets does not touch the others, and every directory is made
-durable once. Until it is linked a message is litter that no client sees; one that fails is taken back
-whole.
+A message is written once, to the ``tmp/`` of the first of its mailboxes, made durable there, linked into the
+``new/`` of each under a name that did not exist, and is delivered where that directory is durable too.
+Where a file system cannot link, or a mailbox lies on another one, that mailbox gets a copy of its own.
+
+:func:`commit` takes all messages that wait through each of these steps together: what one of them meets does
+not touch the others, nor one mailbox's trouble another's. From :data:`GROUP` files on, one ``syncfs`` stands
+in for their ``fsync``; where it fails each is synced by itself, to know whose the trouble is. Until it is
+linked a message is litter that no client sees; what fails is taken back whole.
 
 Everything here blocks and is called in a thread. On disk, lines end in LF; a last line that has no end gets
 one, so that the octets counted in the name are those that POP3 sends.
@@ -12,23 +15,23 @@ one, so that the octets counted in the name are those that POP3 sends.
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from mailserver.interfaces import StorageFull, StorageTrouble
 from mailserver.mailboxes import filenames, quota
 from mailserver.mailboxes.maildir import Disk, sync_directory
+from mailserver.mailboxes.quota import Limit, Use
 
-__all__ = ["Incoming", "commit", "trouble_of"]
+__all__ = ["GROUP", "Copy", "Incoming", "attempt", "commit", "trouble_of"]
 
-T = TypeVar("T")
-
+GROUP = 4
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def trouble_of(error: OSError) -> StorageTrouble:
@@ -37,36 +40,107 @@ def trouble_of(error: OSError) -> StorageTrouble:
     return kind(str(error))
 
 
+class Copy:
+    """A message's place in one mailbox.
+
+    :param directory: the Maildir.
+    :param unique: the unique part of the file's name.
+    :param flags: of a message that is not new: it goes to ``cur/`` with them.
+    :ivar failure: why the message is not, or will not be, in this mailbox.
+    :ivar before: what the mailbox held before it came; zeros where there is no limit.
+    :ivar octets: of the message on disk, once it has been published.
+    """
+
+    __slots__ = ("_final", "before", "directory", "failure", "flags", "limit", "octets", "unique")
+
+    def __init__(self, directory: Path, unique: str, limit: Limit, flags: str | None = None) -> None:
+        self.directory = directory
+        self.unique = unique
+        self.flags = flags
+        self.limit = limit
+        self.failure: Exception | None = None
+        self.before = Use()
+        self.octets = 0
+        self._final = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where the message will be."""
+        return self.directory / ("new" if self.flags is None else "cur")
+
+    def check(self, octets: int) -> None:
+        """Raise :class:`MailboxFull` when so many octets do not fit."""
+        with quota.locked(self.directory, bool(self.limit)):
+            quota.check(self.directory, self.limit, octets)
+
+    def publish(self, octets: int, wire_octets: int, link: Callable[["Copy", str], None]) -> None:
+        """Put it into its folder, and into the count."""
+        info = "" if self.flags is None else f":2,{self.flags}"
+        final = f"{self.folder}/{filenames.finished(self.unique, octets, wire_octets)}{info}"
+        with quota.locked(self.directory, bool(self.limit)):
+            # Checked once more, now that the others of the group are noted: together they must fit.
+            self.before = quota.check(self.directory, self.limit, octets)
+            link(self, final)
+            self._final, self.octets = final, octets
+            quota.note(self.directory, octets, 1)
+
+    def fail(self, error: Exception) -> None:
+        """It will not be delivered here: take back whatever has been done. Never raises."""
+        self.failure = trouble_of(error) if isinstance(error, OSError) else error
+        final, self._final = self._final, ""
+        if final:
+            with suppress(OSError), quota.locked(self.directory, bool(self.limit)):
+                os.unlink(final)
+                quota.note(self.directory, -self.octets, -1)
+
+
+def attempt(step: Callable[[], object], copies: Sequence[Copy]) -> None:
+    """Take a step if it still concerns any of these copies, which all fail if it does."""
+    going = [copy for copy in copies if copy.failure is None]
+    if not going:
+        return
+    try:
+        step()
+    except Exception as error:
+        for copy in going:
+            if copy.failure is None:
+                copy.fail(error)
+
+
 class Incoming:
     """A message on its way. Its methods may be called from any thread, one after the other.
 
-    :param directory: the Maildir.
-    :param unique: the unique part of its file's name.
-    :param limit: the mailbox's quota in octets; 0 means none.
+    :param copies: its mailboxes; at least one.
     :param content: all of it, in wire form; or ``None`` when it is written piece by piece.
+    :param arrived: when it came, in seconds since 1970, if that is not now.
     """
 
-    def __init__(self, directory: Path, unique: str, limit: int, disk: Disk, content: bytes | None) -> None:
-        self.directory = directory
-        self._limit = limit
+    def __init__(
+        self, copies: Sequence[Copy], disk: Disk, content: bytes | None, arrived: float | None = None
+    ) -> None:
+        self.copies = copies
         self._disk = disk
         self._content = content
-        self._unique = unique
-        self._temporary = directory / "tmp" / unique
-        self._final: Path | None = None
+        self._arrived = arrived
+        self._temporary = ""
         self._fd = -1
         self._held = b""  # a CR that may be half of a line end
         self._last = b"\n"
         self._octets = self._wire_octets = 0
-        self._noted = self._ended = False
+        self._piecemeal = content is None
+        self._ended = False
         # A withdrawal must not close the file under a write that a cancelled delivery left running.
         self._guard = threading.Lock()
 
+    @property
+    def going(self) -> list[Copy]:
+        """The copies that have not failed."""
+        return [copy for copy in self.copies if copy.failure is None]
+
     def begin(self, octets: int) -> None:
-        """Create the file. Raises :class:`MailboxFull` when so many octets do not fit."""
+        """Create the file. Raises what keeps the last of the mailboxes from taking so many octets."""
         with self._guard:
-            quota.check(self.directory, self._limit, octets)
-            self._open()
+            self._open(octets)
 
     def write(self, data: bytes) -> None:
         """Add content in wire form."""
@@ -74,56 +148,88 @@ class Incoming:
             self._write(self._held + data)
 
     def fill(self) -> None:
-        """See that all content is written. Raises :class:`MailboxFull` when it does not fit."""
+        """See that all content is written."""
         with self._guard:
             if self._content is not None:
                 # The size on disk is smaller by the CRs; not enough to let a message in or keep it out by.
-                quota.check(self.directory, self._limit, len(self._content))
-                self._open()
+                self._open(len(self._content))
                 self._write(self._content)
                 self._content = None
             if self._held or self._last != b"\n":
                 self._put(self._held + b"\n")
+            if self._arrived is not None:
+                os.utime(self._fd, (self._arrived, self._arrived))
+
+    @property
+    def group(self) -> int | None:
+        """The file system whose ``syncfs`` would harden it; ``None`` where it takes an ``fsync``.
+
+        What was written piece by piece was there before the others' descriptors were opened, which tell
+        of errors from then on only.
+        """
+        return None if self._piecemeal else os.fstat(self._fd).st_dev
 
     def harden(self) -> None:
-        """Make the file durable. One ``syncfs`` for a whole group could stand in for this step."""
+        """Make the file durable."""
         self._disk.fsync(self._fd)
-        self._close()
+
+    def harden_group(self) -> None:
+        """Make the files of its whole file system durable."""
+        assert self._disk.syncfs is not None
+        self._disk.syncfs(self._fd)
 
     def publish(self) -> None:
-        """Put it into ``new/``: never over a file that is there."""
-        # Checked once more, now that the others of the group are noted: together they must fit.
-        quota.check(self.directory, self._limit, self._octets)
-        quota.note(self.directory, self._octets, 1)
-        self._noted = True
-        final = self.directory / "new" / filenames.finished(self._unique, self._octets, self._wire_octets)
+        """Put it into ``new/`` of each of its mailboxes: never over a file that is there."""
+        for copy in self.copies:
+            attempt(partial(copy.publish, self._octets, self._wire_octets, self._link), [copy])
+
+    def end(self) -> None:
+        """Nothing more will be done with it: let the file go. Never raises."""
+        with self._guard:
+            self._ended = True
+            if self._fd >= 0:
+                fd, self._fd = self._fd, -1
+                os.close(fd)
+                with suppress(OSError):
+                    os.unlink(self._temporary)
+
+    def _open(self, octets: int) -> None:
+        if self._ended:
+            raise StorageTrouble("withdrawn")
+        for copy in self.copies:
+            attempt(partial(copy.check, octets), [copy])
+        for home in self.going:
+            self._temporary = os.path.join(home.directory, "tmp", home.unique)
+            self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            return
+        failure = self.copies[0].failure
+        raise failure if failure is not None else StorageTrouble("no mailbox")
+
+    def _link(self, copy: Copy, final: str) -> None:
         try:
             self._disk.link(self._temporary, final)
         except OSError as error:
-            if error.errno not in _NO_LINKS or final.exists():
+            if error.errno not in _NO_LINKS or os.path.lexists(final):
                 raise
-            self._temporary.rename(final)  # a file system without hard links
-        self._final = final
-        with suppress(OSError):
-            self._temporary.unlink()
+            if len(self.going) == 1:
+                os.rename(self._temporary, final)
+            else:
+                self._duplicate(copy, final)
 
-    def withdraw(self) -> None:
-        """Take back whatever has been done. Never raises."""
-        with self._guard:
-            self._ended = True
-            self._close()
-            for path in (self._temporary, self._final):
-                if path is not None:
-                    with suppress(OSError):
-                        path.unlink()
-            if self._noted:
-                quota.note(self.directory, -self._octets, -1)
-                self._noted = False
-
-    def _open(self) -> None:
-        if self._ended:
-            raise StorageTrouble("withdrawn")
-        self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def _duplicate(self, copy: Copy, final: str) -> None:
+        """A file of its own for a mailbox that cannot share one."""
+        own = copy.directory / "tmp" / f"{copy.unique}.copy"
+        try:
+            fd = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(self._temporary, "rb") as source, open(fd, "wb") as target:
+                shutil.copyfileobj(source, target)
+                target.flush()
+                self._disk.fsync(target.fileno())
+            own.rename(final)
+        except BaseException:
+            with suppress(OSError):
+                own.unlink()
+            raise
 
     def _write(self, data: bytes) -> None:
         if data.endswith(b"\r"):
@@ -146,47 +252,69 @@ class Incoming:
         while rest:
             rest = rest[self._disk.write(self._fd, rest) :]
 
-    def _close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-
 
 def commit(
     waiting: Sequence[Incoming], disk: Disk, prepare: Callable[[Path], None]
-) -> list[Exception | None]:
-    """Deliver all of them; return, for each, ``None`` or why it is not delivered.
+) -> list[list[Exception | None]]:
+    """Deliver all of them; return, for each copy of each, ``None`` or why it is not delivered.
 
     :param prepare: sees to it that a Maildir exists.
     """
-    failed: dict[Incoming, Exception] = {}
-    mailboxes: dict[Path, list[Incoming]] = {}
+    mailboxes: dict[Path, list[Copy]] = {}
     for incoming in waiting:
-        mailboxes.setdefault(incoming.directory, []).append(incoming)
-    for directory, concerned in mailboxes.items():
-        _attempt(prepare, directory, concerned, failed)
-    for step in (Incoming.fill, Incoming.harden, Incoming.publish):
-        for incoming in waiting:
-            _attempt(step, incoming, [incoming], failed)
-    for directory, concerned in mailboxes.items():
-        _attempt(partial(_sync_new, disk), directory, concerned, failed)
-    return [failed.get(incoming) for incoming in waiting]
+        for copy in incoming.copies:
+            mailboxes.setdefault(copy.directory, []).append(copy)
+    for directory, copies in mailboxes.items():
+        attempt(partial(prepare, directory), copies)
+    for incoming in waiting:
+        attempt(incoming.fill, incoming.copies)
+    _harden([incoming for incoming in waiting if incoming.going], disk)
+    for incoming in waiting:
+        incoming.publish()
+    folders: dict[Path, list[Copy]] = {}
+    for incoming in waiting:
+        for copy in incoming.going:
+            folders.setdefault(copy.folder, []).append(copy)
+    _sync_names(folders, disk)
+    for incoming in waiting:
+        incoming.end()
+    return [[copy.failure for copy in incoming.copies] for incoming in waiting]
 
 
-def _attempt(
-    step: Callable[[T], None], subject: T, concerned: Sequence[Incoming], failed: dict[Incoming, Exception]
-) -> None:
-    """Take the step if it still concerns anybody, and take back all it concerns if it fails."""
-    going = [incoming for incoming in concerned if incoming not in failed]
-    if not going:
-        return
+def _harden(going: Sequence[Incoming], disk: Disk) -> None:
+    groups: dict[int | None, list[Incoming]] = {}
+    for incoming in going:
+        groups.setdefault(incoming.group if disk.syncfs is not None else None, []).append(incoming)
+    for device, members in groups.items():
+        if device is not None and len(members) >= GROUP and _succeeds(members[0].harden_group):
+            continue
+        for incoming in members:
+            attempt(incoming.harden, incoming.copies)
+
+
+def _sync_names(folders: dict[Path, list[Copy]], disk: Disk) -> None:
+    """Make the names in every folder durable."""
+    groups: dict[int | None, list[Path]] = {}
+    for folder in folders:
+        groups.setdefault(_device_of(folder) if disk.syncfs is not None else None, []).append(folder)
+    for device, members in groups.items():
+        whole = partial(sync_directory, members[0], disk, whole=True)
+        if device is not None and len(members) >= GROUP and _succeeds(whole):
+            continue
+        for folder in members:
+            attempt(partial(sync_directory, folder, disk), folders[folder])
+
+
+def _device_of(folder: Path) -> int | None:
     try:
-        step(subject)
-    except Exception as error:
-        for incoming in going:
-            incoming.withdraw()
-            failed[incoming] = trouble_of(error) if isinstance(error, OSError) else error
+        return os.stat(folder).st_dev
+    except OSError:
+        return None
 
 
-def _sync_new(disk: Disk, directory: Path) -> None:
-    sync_directory(directory / "new", disk)
+def _succeeds(step: Callable[[], object]) -> bool:
+    try:
+        step()
+    except OSError:
+        return False
+    return True

@@ -9,6 +9,7 @@ said. A link that leads nowhere is left alone, and nothing is delivered past it.
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from mailserver.mailboxes.names import SET_ASIDE
+from mailserver.mailboxes.syncing import SyncFS, find_syncfs
 
 __all__ = ["PARTS", "THE_DISK", "Disk", "Say", "prepare", "sweep", "sync_directory"]
 
@@ -28,18 +30,24 @@ Say = Callable[[str, Path], None]
 
 @frozen
 class Disk:
-    """What is done to a disk and may fail, so that tests can play every fault."""
+    """What is done to a disk and may fail, so that tests can play every fault.
+
+    :ivar syncfs: ``None``: there is none that can be relied on.
+    """
 
     write: Callable[[int, bytes | memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
-    link: Callable[[Path, Path], None] = os.link
+    syncfs: SyncFS | None = None
+    link: Callable[[str, str], None] = os.link
 
 
-THE_DISK = Disk()
+THE_DISK = Disk(syncfs=find_syncfs(os.uname().release) if sys.platform == "linux" else None)
 
 
 def prepare(directory: Path, disk: Disk, say: Say) -> None:
     """See to it that the Maildir exists and is one."""
+    if all(os.path.isdir(f"{directory}/{part}") for part in PARTS):
+        return
     for path in (directory, *(directory / part for part in PARTS)):
         if not path.is_dir():
             if path.is_file():
@@ -61,11 +69,14 @@ def sweep(directory: Path, now: float) -> None:
                 continue  # somebody else sweeps too, or may not: it is only litter
 
 
-def sync_directory(directory: Path, disk: Disk) -> None:
-    """Make names put into the directory, or taken out of it, durable."""
+def sync_directory(directory: Path, disk: Disk, whole: bool = False) -> None:
+    """Make names put into the directory, or taken out of it, durable.
+
+    :param whole: the same for all of its file system; only where ``disk.syncfs`` is there.
+    """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        disk.fsync(fd)
+        (disk.syncfs if whole and disk.syncfs is not None else disk.fsync)(fd)
     finally:
         os.close(fd)
 

@@ -9,8 +9,7 @@ process.
 """
 
 import os
-import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,76 +19,13 @@ from zope.interface import implementer
 
 from mailserver.interfaces import StorageTrouble
 from mailserver.mailboxes import filenames, quota
+from mailserver.mailboxes.contents import Contents, Message
 from mailserver.mailboxes.lock import Lock
 from mailserver.mailboxes.maildir import Disk, sync_directory
-from mailserver.mailboxes.snapshot import Message, find_again, open_message
-from mailserver.wire.dots import WireForm
+from mailserver.mailboxes.message import InThread, MessageFile, Reading
+from mailserver.mailboxes.snapshot import find_again
 
-__all__ = ["InThread", "Maildrop", "MessageFile"]
-
-InThread = Callable[..., Awaitable[Any]]
-"""Calls a function in a thread; system calls' failures come back as :class:`StorageTrouble`."""
-
-
-class MessageFile:
-    """A message being read: its octets in wire form, in pieces, with no more than one piece in memory."""
-
-    def __init__(self, directory: Path, message: Message, in_thread: InThread) -> None:
-        self._directory = directory
-        self._message = message
-        self._in_thread = in_thread
-        self._form = WireForm()
-        self._fd = -1
-        self._at_end = self._closed = False
-        self._guard = threading.Lock()
-
-    async def read(self, length: int) -> bytes:
-        """About ``length`` octets more; empty only at the end. Raises :class:`StorageTrouble`."""
-        if self._at_end:
-            return b""
-        data: bytes = await self._in_thread(self._read, length)
-        return data
-
-    def close(self) -> None:
-        """Read no more. Harmless when repeated; never waits for the disk."""
-        self._closed = True
-        self._shut()
-
-    def _read(self, length: int) -> bytes:
-        try:
-            with self._guard:
-                if self._closed:
-                    return b""
-                if self._fd < 0:
-                    self._fd = self._open()
-                pieces, missing = [], length
-                while missing and (data := os.read(self._fd, missing)):
-                    pieces.append(data)
-                    missing -= len(data)
-                if missing:
-                    self._at_end = self._closed = True
-                return self._form.feed(b"".join(pieces))
-        finally:
-            # Whoever closed while we were reading has left it to us.
-            if self._closed:
-                self._shut()
-
-    def _open(self) -> int:
-        folder, name = self._message[:2]
-        try:
-            return open_message(self._directory / folder / name)
-        except FileNotFoundError:
-            path = find_again(self._directory).get(filenames.unique_part(name))
-            if path is None:
-                raise
-            return open_message(path)
-
-    def _shut(self) -> None:
-        if self._guard.acquire(blocking=False):
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-            self._guard.release()
+__all__ = ["Maildrop"]
 
 
 @implementer(IMailboxPOP3)
@@ -98,31 +34,36 @@ class Maildrop:
 
     :param account: whose it is.
     :param lock: held; released by :meth:`logout`.
+    :param discard: does away with a file, in a thread.
+    :ivar contents: what was there when the snapshot was taken, whatever has been marked or removed since.
     """
 
     def __init__(
         self,
         account: str,
         directory: Path,
-        messages: Sequence[Message],
+        contents: Contents,
         lock: Lock,
         disk: Disk,
         in_thread: InThread,
+        discard: Callable[[Path], object] = Path.unlink,
     ) -> None:
         self.account = account
         self._directory = directory
-        self._messages = messages
+        self.contents = contents
+        self._reading = Reading(directory, contents, in_thread)
         self._lock = lock
         self._disk = disk
         self._in_thread = in_thread
+        self._discard = discard
         self._deleted: set[int] = set()
         self._gone: set[int] = set()
 
     def listMessages(self, i: int | None = None) -> Any:
         """The size of a message, or of each; 0 for a deleted one."""
         if i is not None:
-            return 0 if self._is_deleted(i) else self._messages[i].size
-        sizes = [message.size for message in self._messages]
+            return 0 if self._is_deleted(i) else self.contents[i].size
+        sizes = list(self.contents.sizes)
         for number in self._deleted | self._gone:
             sizes[number] = 0
         return sizes
@@ -131,12 +72,13 @@ class Maildrop:
         """A message to be read; touches no disk yet."""
         if self._is_deleted(index):
             raise ValueError("deleted")
-        return MessageFile(self._directory, self._messages[index], self._in_thread)
+        return self._reading.open(index)
 
     def getUidl(self, index: int) -> bytes:
         """The unique-id; it outlives sessions, moves and marks (RFC 1939 §7)."""
         self._is_deleted(index)
-        return self._messages[index].uid
+        uid: bytes = self.contents[index].uid
+        return uid
 
     def deleteMessage(self, index: int) -> None:
         """Mark a message; it is removed by :meth:`sync`."""
@@ -162,27 +104,27 @@ class Maildrop:
         marked = sorted(self._deleted)
         if not marked:
             return
-        stayed = await self._in_thread(self._remove, [self._messages[index] for index in marked])
-        self._gone.update(index for index in marked if self._messages[index] not in stayed)
+        stayed = await self._in_thread(self._remove, [self.contents[index] for index in marked])
+        self._gone.update(index for index in marked if self.contents[index] not in stayed)
         self._deleted.difference_update(self._gone)
         if stayed:
             raise StorageTrouble(f"{len(stayed)} of {len(marked)} messages could not be removed")
 
     def _is_deleted(self, index: int) -> bool:
-        if not 0 <= index < len(self._messages):
+        if not 0 <= index < len(self.contents):
             raise ValueError("no such message")
         return index in self._deleted or index in self._gone
 
     def _remove(self, doomed: Sequence[Message]) -> set[Message]:
         """Remove files; return those that would not go. Called in a thread."""
-        with self._lock.use():
+        with self._lock.use(), quota.locked(self._directory):
             paths = {message: self._directory / message.folder / message.name for message in doomed}
-            removed, missing, stayed = _unlink_all(paths)
+            removed, missing, stayed = _discard_all(paths, self._discard)
             if missing:
                 places = find_again(self._directory)
                 uniques = {message: filenames.unique_part(message.name) for message in missing}
                 moved = {m: places[unique] for m, unique in uniques.items() if unique in places}
-                again, _, stubborn = _unlink_all(moved)
+                again, _, stubborn = _discard_all(moved, self._discard)
                 removed += again
                 stayed |= stubborn
             if removed:
@@ -192,25 +134,27 @@ class Maildrop:
         return stayed
 
 
-def _unlink_all(paths: Mapping[Message, Path]) -> tuple[list[int], list[Message], set[Message]]:
-    """Remove files: the octets of the removed, which are missing, which would not go."""
+def _discard_all(
+    paths: Mapping[Message, Path], discard: Callable[[Path], object]
+) -> tuple[list[int], list[Message], set[Message]]:
+    """Do away with files: the octets of the removed, which are missing, which would not go."""
     removed: list[int] = []
     missing: list[Message] = []
     stayed: set[Message] = set()
     for message, path in paths.items():
         try:
-            removed.append(_unlink(path))
+            size = _size(path)
+            discard(path)
         except FileNotFoundError:
             missing.append(message)
         except OSError:
             stayed.add(message)
+        else:
+            removed.append(size)
     return removed, missing, stayed
 
 
-def _unlink(path: Path) -> int:
-    """Remove a file; its octets on disk."""
+def _size(path: Path) -> int:
+    """A file's octets on disk."""
     size = filenames.disk_size(path.name)
-    if size is None:
-        size = os.lstat(path).st_size
-    os.unlink(path)
-    return size
+    return os.lstat(path).st_size if size is None else size

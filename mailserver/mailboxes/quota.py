@@ -1,38 +1,135 @@
 """How full a mailbox is: the ``maildirsize`` file of Maildir++, as Courier and Dovecot keep it.
 
-The first line is the limit, every further line adds octets and messages (or takes them away); lines are
-appended whole, so several processes share the file without a lock. It is counted anew from the names in
-``new/`` and ``cur/`` when it is missing, damaged, grown long, made for another limit, or says that a message
-does not fit: another program may have deleted mail without writing it down.
+The first line is the limit (``50000000S,1000C``: octets, messages), every further line adds octets and
+messages or takes them away. It is counted anew from the names in ``new/`` and ``cur/`` when it is missing,
+damaged, grown long, made for another limit, or says that a message does not fit: another program may have
+deleted mail without writing it down. What lies elsewhere in the mailbox does not count.
 
-Blocking; called in a thread. Octets are those on disk. Two processes that deliver into one mailbox in the
-same millisecond may exceed the limit by one message each.
+Several processes keep one count: whoever changes what is counted holds :func:`locked` from the look at the
+count to the line that tells of the change. The lock is an ``flock`` on the mailbox's directory, gone with
+the process that holds it; other programs append their lines without it, which Maildir++ allows.
+
+Blocking; called in a thread. Octets are those on disk. Raises ``OSError``.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mailserver.interfaces import MailboxFull
+from attrs import frozen
+
+from mailserver.interfaces import Account, MailboxFull
 from mailserver.mailboxes import filenames
 
-__all__ = ["SIZE_FILE", "check", "note"]
+__all__ = [
+    "SIZE_FILE",
+    "Limit",
+    "Use",
+    "check",
+    "count",
+    "crossed",
+    "locked",
+    "look",
+    "note",
+    "noted",
+    "recount",
+]
 
 SIZE_FILE = "maildirsize"
 _LONGEST = 5120  # octets of the file after which it is counted anew (Maildir++)
 
 
-def check(directory: Path, quota: int, octets: int) -> None:
-    """Raise :class:`MailboxFull` when a message of so many octets does not fit.
+@frozen
+class Use:
+    """What a mailbox holds."""
 
-    :param quota: in octets; 0 means none.
+    octets: int = 0
+    messages: int = 0
+
+    def plus(self, octets: int, messages: int) -> "Use":
+        """With so much more in it."""
+        return Use(self.octets + octets, self.messages + messages)
+
+
+@frozen
+class Limit:
+    """What a mailbox may hold; 0 means no limit of that kind."""
+
+    octets: int = 0
+    messages: int = 0
+
+    @classmethod
+    def of(cls, account: Account) -> "Limit":
+        """The account's."""
+        return cls(account.quota, account.messages)
+
+    def __bool__(self) -> bool:
+        return bool(self.octets or self.messages)
+
+    def allows(self, use: Use) -> bool:
+        """Whether a mailbox may hold so much."""
+        return not (self.octets and use.octets > self.octets) and not (
+            self.messages and use.messages > self.messages
+        )
+
+    def percent(self, use: Use) -> float:
+        """How full that is, by the limit that is nearer."""
+        shares = [(use.octets, self.octets), (use.messages, self.messages)]
+        return max((100.0 * much / most for much, most in shares if most), default=0.0)
+
+    def spelled(self) -> bytes:
+        """The first line of the file, without its end."""
+        parts = [b"%dS" % self.octets] if self.octets else []
+        return b",".join([*parts, b"%dC" % self.messages] if self.messages else parts)
+
+
+def crossed(levels: Sequence[int], limit: Limit, before: Use, after: Use) -> int:
+    """The highest of the levels, in percent, that is reached now and was not before; 0 if none."""
+    low, high = limit.percent(before), limit.percent(after)
+    return max((level for level in levels if low < level <= high), default=0)
+
+
+@contextmanager
+def locked(directory: Path, limited: bool = True) -> Iterator[None]:
+    """Change what is counted, alone among the processes of this server.
+
+    :param limited: nothing is counted otherwise, and nobody waits.
     """
-    if not quota:
+    if not limited:
+        yield
         return
-    used = _noted(directory, quota)
-    if used is None or used + octets > quota:
-        used = _recount(directory, quota)
-    if used + octets > quota:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def look(directory: Path, limit: Limit, octets: int = 0) -> Use:
+    """What the mailbox holds; counted anew where by the file so many octets more would not fit.
+
+    The caller holds :func:`locked`.
+    """
+    known = noted(directory, limit)
+    if known is None or not limit.allows(known.plus(octets, 1)):
+        return recount(directory, limit)
+    return known
+
+
+def check(directory: Path, limit: Limit, octets: int) -> Use:
+    """What the mailbox holds. Raises :class:`MailboxFull` when a message of so many octets does not fit.
+
+    The caller holds :func:`locked`.
+    """
+    if not limit:
+        return Use()
+    use = look(directory, limit, octets)
+    if not limit.allows(use.plus(octets, 1)):
         raise MailboxFull
+    return use
 
 
 def note(directory: Path, octets: int, messages: int) -> None:
@@ -42,45 +139,54 @@ def note(directory: Path, octets: int, messages: int) -> None:
     except OSError:
         return
     try:
-        os.write(fd, f"{octets} {messages}\n".encode())
-    except OSError:
         # A count that is off is mended when it matters; the mail matters more.
-        pass
+        with suppress(OSError):
+            os.write(fd, b"%d %d\n" % (octets, messages))
     finally:
         os.close(fd)
 
 
-def _noted(directory: Path, quota: int) -> int | None:
-    """The octets used according to the file; ``None`` when it cannot be believed."""
+def count(directory: Path) -> Use:
+    """What lies in ``new/`` and ``cur/``, by the files' names where they tell."""
+    use = Use()
+    for part in ("new", "cur"):
+        with os.scandir(directory / part) as entries:
+            sizes = [size for entry in entries if (size := _size(entry)) is not None]
+        use = use.plus(sum(sizes), len(sizes))
+    return use
+
+
+def recount(directory: Path, limit: Limit) -> Use:
+    """Count, and write the file anew."""
+    use = count(directory)
+    temporary = directory / "tmp" / f"{SIZE_FILE}.{os.getpid()}"
+    temporary.write_bytes(b"%b\n%d %d\n" % (limit.spelled(), use.octets, use.messages))
+    temporary.chmod(0o600)
+    temporary.replace(directory / SIZE_FILE)
+    return use
+
+
+def noted(directory: Path, limit: Limit) -> Use | None:
+    """What the count file says; ``None`` when it cannot be believed."""
     try:
         fd = os.open(directory / SIZE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     with open(fd, "rb") as file:
-        lines = file.read(_LONGEST + 1).split(b"\n")
-    if sum(map(len, lines)) + len(lines) > _LONGEST or lines.pop() or lines[:1] != [b"%dS" % quota]:
+        text = file.read(_LONGEST + 1)
+    lines = text.split(b"\n")
+    if len(text) > _LONGEST or lines.pop() or lines[:1] != [limit.spelled()]:
         return None
     try:
-        used = sum(int(line.split()[0]) for line in lines[1:])
-    except (ValueError, IndexError):
+        octets, messages = (sum(column) for column in zip(*map(_figures, lines[1:]), strict=True))
+    except ValueError:
         return None
-    return used if used >= 0 else None
+    return Use(octets, messages) if octets >= 0 and messages >= 0 else None
 
 
-def _recount(directory: Path, quota: int) -> int:
-    used = count = 0
-    for part in ("new", "cur"):
-        with os.scandir(directory / part) as entries:
-            for entry in entries:
-                size = _size(entry)
-                if size is not None:
-                    used += size
-                    count += 1
-    temporary = directory / "tmp" / f"{SIZE_FILE}.{os.getpid()}"
-    temporary.write_bytes(b"%dS\n%d %d\n" % (quota, used, count))
-    temporary.chmod(0o600)
-    temporary.replace(directory / SIZE_FILE)
-    return used
+def _figures(line: bytes) -> tuple[int, int]:
+    octets, messages = line.split()
+    return int(octets), int(messages)
 
 
 def _size(entry: "os.DirEntry[str]") -> int | None:

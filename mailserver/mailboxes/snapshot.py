@@ -1,7 +1,7 @@
 """What lies in a Maildir at one moment: its messages in order, with sizes and unique-ids.
 
 Sizes are the octets that RETR sends, before stuffing, and come from the files' names; only a file whose name
-does not tell is read once. Mail is moved from ``new/`` to ``cur/``, as every reader of a Maildir does; the
+does not tell is read, once. Mail is moved from ``new/`` to ``cur/``, as every reader of a Maildir does; the
 unique-id stays. Links, directories, pipes, hidden and unreadable files are no messages. Of two files with
 one unique part, which only a copy made by hand can give, the later has another unique-id.
 
@@ -10,42 +10,88 @@ Everything here blocks and is called in a thread. Raises ``OSError``.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from mailserver.mailboxes import filenames
+from mailserver.mailboxes.contents import Contents, Message
 from mailserver.mailboxes.maildir import Say
 from mailserver.wire.dots import WireForm
 
-__all__ = ["Message", "find_again", "open_message", "snapshot"]
+__all__ = ["Message", "find_again", "open_message", "snapshot", "wire_octets"]
 
 _CHUNK = 64 * 1024
+_EMPTY = Contents()
 
 
-class Message(NamedTuple):
-    """One message: its folder (``new`` or ``cur``), file name, octets on the wire and unique-id."""
+def snapshot(directory: Path, say: Say, old: Contents = _EMPTY) -> Contents:
+    """The messages in order of arrival.
 
-    folder: str
-    name: str
-    size: int
-    uid: bytes
+    :param old: an earlier snapshot: what was read for it is not read again, and where nothing has come but
+        what belongs behind it, what was found out about the names is not found out again.
+    """
+    files = _files(directory)
+    stayed = _stayed(old, files)
+    if not stayed:
+        return Contents(_in_order(directory, files, say, old))
+    known = {message.name for message in stayed}
+    fresh = [(folder, name) for folder, name in files if name not in known]
+    if fresh and min(map(_key, fresh)) < _key(stayed[-1][:2]):
+        return Contents(_in_order(directory, files, say, old))
+    return Contents([*stayed, *_in_order(directory, fresh, say, old, {message.uid for message in stayed})])
 
 
-def snapshot(directory: Path, say: Say) -> list[Message]:
-    """The messages in order of arrival."""
-    # The place for a listing that is kept and used again while the mtimes of both directories stand still.
+def _stayed(old: Contents, files: list[tuple[str, str]]) -> list[Message]:
+    """The messages of an earlier snapshot that are where they were.
+
+    None where it held a copy made by hand, and something has gone: a copy's unique-id depends on what else is
+    there.
+    """
+    places = set(files)
+    stayed = [message for message in old if message[:2] in places]
+    if len(stayed) < len(old) and len({filenames.unique_part(message.name) for message in old}) < len(old):
+        return []
+    return stayed
+
+
+def _key(place: tuple[str, str]) -> tuple[tuple[int, int, int], str]:
+    return filenames.facts(place[1]).arrival, place[1]
+
+
+def _in_order(
+    directory: Path,
+    files: list[tuple[str, str]],
+    say: Say,
+    old: Contents,
+    taken: set[bytes] | None = None,
+) -> list[Message]:
+    """The messages in these files.
+
+    :param taken: unique-ids that others have.
+    """
     messages: list[Message] = []
-    uids: set[bytes] = set()
-    for folder, name in sorted(_files(directory), key=lambda place: filenames.arrival(place[1])):
-        size = filenames.wire_size(name)
+    uids = set() if taken is None else taken
+    known: Mapping[str, int] | None = None
+    for _, name, folder, size, uid in sorted(_look_at(files)):
+        if size is None:
+            known = _measured(old) if known is None else known
+            size = known.get(filenames.unique_part(name))
         if size is None:
             size = _measure(directory / folder / name, say)
         if size is not None:
-            uid = _uid(name, uids)
+            uid = _uid(name, uid, uids)
             uids.add(uid)
             messages.append(Message(folder, name, size, uid))
     return messages
+
+
+def _measured(contents: Contents) -> Mapping[str, int]:
+    """The sizes, by unique part, of the messages whose names do not tell them."""
+    return {
+        filenames.unique_part(message.name): message.size
+        for message in contents
+        if filenames.facts(message.name)[1] is None
+    }
 
 
 def find_again(directory: Path) -> dict[str, Path]:
@@ -70,8 +116,9 @@ def open_message(path: Path) -> int:
 def _files(directory: Path) -> list[tuple[str, str]]:
     """Folder and name of every message, after those in ``new/`` have been moved."""
     files = [("cur", name) for name in _listing(directory / "cur")]
-    uniques = {filenames.unique_part(name) for _, name in files}
-    for name in list(_listing(directory / "new")):
+    arrived = list(_listing(directory / "new"))
+    uniques = {filenames.unique_part(name) for _, name in files} if arrived else set()
+    for name in arrived:
         unique = filenames.unique_part(name)
         # A copy made by hand stays where it is: moving it could overwrite the other.
         place = ("new", name) if unique in uniques else _adopt(directory, name)
@@ -79,6 +126,15 @@ def _files(directory: Path) -> list[tuple[str, str]]:
         if place is not None:
             files.append(place)
     return files
+
+
+def _look_at(
+    files: list[tuple[str, str]],
+) -> Iterator[tuple[tuple[int, int, int], str, str, int | None, bytes]]:
+    # Sorted as they are; no two have both name and folder in common, so nothing behind is ever compared.
+    for folder, name in files:
+        arrival, size, uid = filenames.facts(name)
+        yield arrival, name, folder, size, uid
 
 
 def _listing(folder: Path) -> Iterator[str]:
@@ -101,9 +157,9 @@ def _adopt(directory: Path, name: str) -> tuple[str, str] | None:
     return "cur", seen
 
 
-def _uid(name: str, taken: set[bytes]) -> bytes:
+def _uid(name: str, uid: bytes, taken: set[bytes]) -> bytes:
     """The unique-id; another one for a copy of a file that is in the drop already."""
-    uid, copy = filenames.uid_of(name), 1
+    copy = 1
     while uid in taken:
         copy += 1
         uid = filenames.uid_of(f"copy {copy} of {name}")
@@ -115,7 +171,7 @@ def _measure(path: Path, say: Say) -> int | None:
     try:
         fd = open_message(path)
         try:
-            return _count(fd)
+            return wire_octets(fd)
         finally:
             os.close(fd)
     except FileNotFoundError:
@@ -125,7 +181,8 @@ def _measure(path: Path, say: Say) -> int | None:
         return None
 
 
-def _count(fd: int) -> int:
+def wire_octets(fd: int) -> int:
+    """What an open file has with CRLF line ends: the octets that RETR sends, before stuffing."""
     form, size, last = WireForm(), 0, b"\n"
     while data := os.read(fd, _CHUNK):
         size += len(form.feed(data))

@@ -6,12 +6,13 @@ files 0600. See :mod:`~mailserver.mailboxes.names` for how names become paths.
 
 Small messages go in memory to one thread that delivers all that wait at a moment together (law 3); a large
 one is first written piece by piece, with one piece in memory, and then joins them. What deliveries that were
-interrupted left behind is swept at the first delivery of a process and at every login.
+interrupted left behind, and deleted mail that has been kept long enough, is swept once a day: when a mailbox
+is used, and by :meth:`MailStore.tidy`.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,26 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.interfaces import Account, IContent, IMailStore, StorageTrouble
-from mailserver.mailboxes import maildir
+from mailserver.interfaces import Account, IContent, IMailStore, MailboxFull, StorageTrouble
+from mailserver.mailboxes import maildir, quota, undo, walking
+from mailserver.mailboxes.contents import Contents
 from mailserver.mailboxes.filenames import UniqueNames
-from mailserver.mailboxes.incoming import Incoming, commit, trouble_of
+from mailserver.mailboxes.incoming import Copy, Incoming, attempt, commit, trouble_of
 from mailserver.mailboxes.lock import Lock
 from mailserver.mailboxes.maildir import THE_DISK, Disk
 from mailserver.mailboxes.maildrop import Maildrop
-from mailserver.mailboxes.names import path_of
-from mailserver.mailboxes.snapshot import Message, snapshot
+from mailserver.mailboxes.quota import Limit, Use
+from mailserver.mailboxes.remembered import Remembered
 from mailserver.threads import Batcher, Busy, CallFromThread, Pool
 
 __all__ = ["MailStore"]
 
 _SMALL = 256 * 1024  # octets up to which a message is handed over whole
 _CHUNK = 256 * 1024
-_GROUP = 64  # messages in one commit: each has a file open
+_GROUP = 128  # messages in one commit: each has a file open
 _READERS = 4
+_FRESH = 1.0  # seconds for which a mailbox's use is believed when a sender asks for room
+_MOST_USES = 10_000
 
 
 @implementer(IMailStore)
@@ -47,6 +51,9 @@ class MailStore:
     :param hostname: our name, for the names of files.
     :param now: seconds since 1970; called in threads too.
     :param call: ``reactor.callFromThread``.
+    :ivar keep_deleted: days for which deleted mail is kept; 0: it is not. May be replaced at any time.
+    :ivar warn_at: levels of a quota, in percent; may be replaced at any time.
+    :ivar on_filling: is told the account whose mailbox has come to one of them, and which.
     """
 
     def __init__(
@@ -57,9 +64,16 @@ class MailStore:
         self._call = call
         self._disk = disk
         self._names = UniqueNames(hostname, now)
-        self._swept: set[Path] = set()
-        self._writer: Batcher[Incoming, None] = Batcher("mailbox-writer", self._commit, call, _GROUP)
+        self._snapshots = Remembered(lambda: int(now() * 1e9))
+        self._swept: dict[Path, date] = {}
+        self._writer: Batcher[Incoming, list[Exception | None]] = Batcher(
+            "mailbox-writer", self._commit, call, _GROUP
+        )
         self._pool = Pool("mailbox", _READERS, call)
+        self._uses: dict[str, tuple[float, Use]] = {}
+        self.keep_deleted = 0
+        self.warn_at: Sequence[int] = ()
+        self.on_filling: Callable[[Account, int], object] = lambda account, level: None
 
     def start(self) -> None:
         """Start the threads."""
@@ -73,29 +87,82 @@ class MailStore:
 
     async def deliver(self, account: Account, content: IContent, header: bytes) -> None:
         """See :class:`IMailStore`. Once the commit has begun, cancelling does not undo the delivery."""
+        (failure,) = await self.deliver_copies([account], content, header)
+        if failure is not None:
+            raise failure
+
+    async def deliver_copies(
+        self, accounts: Sequence[Account], content: IContent, header: bytes
+    ) -> list[Exception | None]:
+        """See :class:`IMailStore`."""
         whole = content.whole() if content.size <= _SMALL else None
         text = None if whole is None else header + whole
-        incoming = Incoming(self._directory(account), self._names.make(), account.quota, self._disk, text)
+        copies = [
+            Copy(self._directory(account), self._names.make(), Limit.of(account)) for account in accounts
+        ]
+        incoming = Incoming(copies, self._disk, text)
         if whole is None:
-            await self._spell_out(incoming, content, header)
-        await self._writer.submit(incoming)
+            failure = await self._spell_out(incoming, content, header)
+            if failure is not None:
+                return [copy.failure or failure for copy in copies]
+        failures = await self._writer.submit(incoming)
+        for account, copy in zip(accounts, copies, strict=True):
+            if copy.failure is None and copy.limit:
+                self._note_filling(account, copy)
+        return failures
+
+    def room(self, account: Account, octets: int) -> Awaitable[bool] | bool:
+        """See :class:`IMailStore`. What was found out is believed for a second."""
+        limit = Limit.of(account)
+        if not limit:
+            return True
+        known = self._uses.get(account.name)
+        if known is None or not 0 <= self._now() - known[0] < _FRESH:
+            return Deferred.fromCoroutine(self._find_room(account, limit, octets))
+        return limit.allows(known[1].plus(octets, 1))
 
     async def maildrop(self, account: Account) -> Maildrop:
         """See :class:`IMailStore`. When it is cancelled the lock is let go."""
         directory, lock = self._directory(account), Lock()
         try:
-            messages = await self._in_thread(self._open, directory, lock)
+            contents = await self._in_thread(self._open, directory, lock)
         except BaseException:
             lock.release()
             raise
-        return Maildrop(account.name, directory, messages, lock, self._disk, self._in_thread)
+        discard = partial(self._discard, directory)
+        return Maildrop(account.name, directory, contents, lock, self._disk, self._in_thread, discard)
+
+    async def tidy(self) -> None:
+        """Sweep every mailbox there is, whether or not it is used. Does the work of a day; never raises."""
+        with suppress(Busy):
+            there = await self._pool.run(lambda: [place for _, place in walking.mailboxes(self._root)])
+            for directory in there:
+                with suppress(OSError):  # gone meanwhile, or no Maildir any more: its next user will see
+                    await self._pool.run(self._sweep, directory)
+
+    def _note_filling(self, account: Account, copy: Copy) -> None:
+        """A mailbox with a limit has got mail: what was known of its use is old, and a warning may be due."""
+        self._uses.pop(account.name, None)
+        after = copy.before.plus(copy.octets, 1)
+        level = quota.crossed(self.warn_at, copy.limit, copy.before, after)
+        if level:
+            self.on_filling(account, level)
+
+    async def _find_room(self, account: Account, limit: Limit, octets: int) -> bool:
+        try:
+            use = await self._pool.run(_use_of, self._directory(account), limit, octets)
+        except (OSError, Busy):
+            return True
+        if len(self._uses) >= _MOST_USES:
+            self._uses.clear()
+        self._uses[account.name] = (self._now(), use)
+        return limit.allows(use.plus(octets, 1))
 
     def _directory(self, account: Account) -> Path:
-        # By way of octets: a locale that cannot spell the name must not refuse the mail.
-        return self._root / os.fsdecode(str(path_of(account.name)).encode("utf-8"))
+        return walking.directory_of(self._root, account.name)
 
-    async def _spell_out(self, incoming: Incoming, content: IContent, header: bytes) -> None:
-        """Write a large message piece by piece."""
+    async def _spell_out(self, incoming: Incoming, content: IContent, header: bytes) -> Exception | None:
+        """Write a large message piece by piece; return why it cannot be delivered to anybody."""
         try:
             await self._in_thread(self._begin, incoming, len(header) + content.size)
             await self._in_thread(incoming.write, header)
@@ -105,10 +172,13 @@ class MailStore:
                 offset += len(data)
             if offset != content.size:
                 raise StorageTrouble(f"content ended after {offset} of {content.size} octets")
-        except Exception:
+        except Exception as failure:
             with suppress(Busy):  # then the sweep removes it
-                await self._pool.run(incoming.withdraw)
+                await self._pool.run(incoming.end)
+            if isinstance(failure, StorageTrouble | MailboxFull):
+                return failure
             raise
+        return None
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
         try:
@@ -120,24 +190,47 @@ class MailStore:
 
     # --- in threads -------------------------------------------------------------------------------
 
-    def _commit(self, waiting: Sequence[Incoming]) -> Sequence[Exception | None]:
+    def _commit(self, waiting: Sequence[Incoming]) -> Sequence[list[Exception | None]]:
         return commit(waiting, self._disk, self._prepare)
 
     def _prepare(self, directory: Path) -> None:
         maildir.prepare(directory, self._disk, self._say)
-        if directory not in self._swept:
-            self._swept.add(directory)
+        self._sweep(directory)
+
+    def _sweep(self, directory: Path) -> None:
+        """Once a day: what interrupted deliveries left, and what was deleted long enough ago."""
+        today = self._today()
+        if self._swept.get(directory) != today:
+            self._swept[directory] = today
             maildir.sweep(directory, self._now())
+            undo.sweep(directory, today, self.keep_deleted)
+
+    def _discard(self, directory: Path, path: Path) -> None:
+        if self.keep_deleted:
+            undo.keep(directory, path, self._today())
+        else:
+            path.unlink()
+
+    def _today(self) -> date:
+        return undo.local_day(self._now())
 
     def _begin(self, incoming: Incoming, octets: int) -> None:
-        self._prepare(incoming.directory)
+        for copy in incoming.copies:
+            attempt(partial(self._prepare, copy.directory), [copy])
         incoming.begin(octets)
 
-    def _open(self, directory: Path, lock: Lock) -> list[Message]:
+    def _open(self, directory: Path, lock: Lock) -> Contents:
         maildir.prepare(directory, self._disk, self._say)
         lock.acquire(directory)
-        maildir.sweep(directory, self._now())
-        return snapshot(directory, self._say)
+        self._sweep(directory)
+        return self._snapshots.look(directory, self._say)
 
     def _say(self, what: str, path: Path) -> None:
         self._call(partial(journal.trouble, "mailbox", what, path=str(path)))
+
+
+def _use_of(directory: Path, limit: Limit, octets: int) -> Use:
+    if not directory.is_dir():
+        return Use()  # it comes into being with its first message
+    with quota.locked(directory):
+        return quota.look(directory, limit, octets)

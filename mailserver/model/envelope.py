@@ -81,6 +81,7 @@ class Envelope:
     :ivar smtputf8: the client asked for SMTPUTF8 (RFC 6531 §3.4).
     :ivar ret: ``FULL``, ``HDRS`` or empty (RFC 3461 §4.3).
     :ivar envid: the sender's own ID for the message, decoded; empty if none (RFC 3461 §4.4).
+    :ivar requiretls: only over verified TLS, to hosts that promise the same (RFC 8689).
     """
 
     id: QueueID
@@ -93,5 +94,6 @@ class Envelope:
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    requiretls: bool = False
     marks: Mapping[str, str] = field(factory=dict, eq=False)
     """What filters and rules wrote down about the message, by name; carried, never interpreted here."""

@@ -6,7 +6,7 @@ next mail host is asked in the same run: :func:`another_host_may_help` is the wh
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 __all__ = ["Delayed", "Delivered", "Failed", "Outcome", "Scope", "another_host_may_help"]
 
@@ -34,11 +34,15 @@ class Delivered:
     :ivar status: the enhanced status code, as ``2.0.0`` (RFC 3463).
     :ivar reply: what the other side said, one line, controls removed, without a type prefix.
     :ivar host: the name of the host that took it; empty for a mailbox here.
+    :ivar reports: who took it will tell the sender of success, where that is wanted (RFC 3461 §5.2.2).
+    :ivar expanded: it went to the several targets of an alias (RFC 3464 §2.3.3).
     """
 
     reply: str
     status: str = "2.0.0"
     host: str = ""
+    reports: bool = field(default=False, eq=False)
+    expanded: bool = field(default=False, eq=False)
 
 
 @frozen

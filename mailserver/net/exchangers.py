@@ -4,7 +4,9 @@ Two finders with one method, ``find(domain)``, whose answer is a :class:`Found`:
 
 - :class:`Exchangers` asks DNS: MX hosts by preference, equal preferences in random order, every address
   of each, the two families in turn. A domain without MX records is its own mail host; one whose MX
-  question is not *answered* is not: its mail waits. An address literal goes straight to that address.
+  question is not *answered* is not: its mail waits. An address literal goes straight to that address. A host
+  that is an alias (CNAME), or an address instead of a name, is no host that RFC 5321 §5.1 knows, and is asked
+  all the same, as all others do.
 - :class:`Smarthosts` answers with the same hosts for every domain, in the admin's order.
 
 What is left out: ourselves, by name or address, and every host of the same or a worse preference, so that
@@ -25,12 +27,12 @@ no smarthost has an address                                 Delayed 4.4.4
 Nothing is raised.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import chain, zip_longest
 from random import Random
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
 from mailserver.model.exchanger import MX, Exchanger
@@ -52,10 +54,12 @@ class Found:
     :ivar exchangers: in order; no address twice.
     :ivar trouble: what to say of recipients whom none of them settles. Never ``None`` when there are
         no exchangers.
+    :ivar seed: what the order of equal hosts was drawn from; 0 where nothing was drawn.
     """
 
     exchangers: tuple[Exchanger, ...] = ()
     trouble: Delayed | Failed | None = None
+    seed: int = field(default=0, eq=False)
 
 
 # --- the rules, without a network --------------------------------------------------------------------
@@ -122,6 +126,8 @@ class _Host:
 
 
 async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
+    if literal := _literal_address(name):
+        return _Host(name, preference, literal)
     try:
         addresses = await resolver.addresses(name)
     except (NoSuchName, NoSuchData):
@@ -129,6 +135,18 @@ async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
     except Unanswered:
         return _Host(name, preference, None)
     return _Host(name, preference, order_addresses(addresses))
+
+
+def _literal_address(name: str) -> tuple[str, ...]:
+    """The address that stands in the place of a host's name, if one does."""
+    try:
+        return (str(ip_address(name)),)
+    except ValueError:
+        return ()
+
+
+def _nobody(address: str) -> bool:
+    return False
 
 
 class Exchangers:
@@ -139,6 +157,8 @@ class Exchangers:
     :param own_addresses: the IP addresses at which *we* answer on ``port``.
     :param chance: shuffles hosts of equal preference.
     :param loopback: whether hosts may have loopback addresses (rehearsals and tests).
+    :param is_ours: whether we answer at an address though it is not among ``own_addresses``: asked where we
+        listen on all there are.
     """
 
     def __init__(
@@ -149,6 +169,7 @@ class Exchangers:
         own_addresses: Collection[str],
         chance: Random,
         loopback: bool = False,
+        is_ours: Callable[[str], bool] = _nobody,
     ) -> None:
         self._resolver = resolver
         self._port = port
@@ -156,6 +177,7 @@ class Exchangers:
         self._own_addresses = frozenset(str(ip_address(address)) for address in own_addresses)
         self._chance = chance
         self._loopback = loopback
+        self._is_ours = is_ours
 
     async def find(self, domain: str) -> Found:
         """Whom to ask for ``domain`` (lower case, A-labels, or an address literal)."""
@@ -172,10 +194,13 @@ class Exchangers:
             return _delayed("4.4.3", f"DNS does not answer: {trouble}")
         if is_null(records):
             return _failed("5.1.10", f"{domain} takes no mail (null MX, RFC 7505)")
-        ordered = order_hosts(records, self._own_names, self._chance)
+        # A generator of its own for each question, so that the seed in the journal tells the whole order.
+        seed = self._chance.getrandbits(32)
+        ordered = order_hosts(records, self._own_names, Random(seed))  # noqa: S311 - the order of equal hosts
         if not ordered:
             return _loop(domain)
-        return self._choose(domain, await self._resolve(ordered[:_MOST_HOSTS]))
+        found = self._choose(domain, await self._resolve(ordered[:_MOST_HOSTS]))
+        return evolve(found, seed=seed)
 
     async def _resolve(self, ordered: Sequence[MX]) -> list[_Host]:
         """The hosts with their addresses, as far as they are better than ourselves."""
@@ -184,7 +209,10 @@ class Exchangers:
         return [host for host in hosts if limit is None or host.preference < limit]
 
     def _is_us(self, host: _Host) -> bool:
-        return any(address in self._own_addresses for address in host.addresses or ())
+        return any(self._is_own(address) for address in host.addresses or ())
+
+    def _is_own(self, address: str) -> bool:
+        return address in self._own_addresses or self._is_ours(address)
 
     def _choose(self, domain: str, hosts: Sequence[_Host]) -> Found:
         if not hosts:
@@ -210,7 +238,7 @@ class Exchangers:
             return _failed("5.1.3", f"{domain} is no address")
         if "%" in address:
             return _failed("5.1.3", f"{domain} is no address")
-        if address in self._own_addresses:
+        if self._is_own(address):
             return _loop(domain)
         if not is_usable(address, self._loopback):
             return _failed("5.4.4", f"{domain} is not an address to connect to")
@@ -231,18 +259,12 @@ class Smarthosts:
     async def find(self, domain: str) -> Found:
         """Whom to ask for any domain. Delayed where none has an address: the mistake is here."""
         hosts = await all_of(
-            self._look_up(host, preference) for preference, (host, _) in enumerate(self._hosts)
+            _look_up(self._resolver, host, preference) for preference, (host, _) in enumerate(self._hosts)
         )
         found = _collect(hosts, [port for _, port in self._hosts])
         if found.exchangers or found.trouble:
             return found
         return _delayed("4.4.4", "no smarthost has an address")
-
-    async def _look_up(self, host: str, preference: int) -> _Host:
-        try:
-            return _Host(host, preference, (str(ip_address(host)),))
-        except ValueError:
-            return await _look_up(self._resolver, host, preference)
 
 
 def _collect(hosts: Iterable[_Host], ports: Sequence[int]) -> Found:

@@ -9,6 +9,9 @@ peer sends and however the network cuts it:
   commands stop while the peer does not read its replies.
 - Every session ends: there is a deadline for idleness, one for each phase that sets one, and one for the
   whole session; and a close that the peer does not answer becomes an abort after a grace.
+- The last reply arrives, also where the peer is still sending: a plain connection is closed for writing
+  first, and what comes in is dropped until the peer closes too. (A socket closed with unread input sends
+  RST, which destroys what the peer has not yet read. TLS reads on by itself until its close is answered.)
 - After STARTTLS or STLS nothing that came before TLS is left: a session with anything buffered behind the
   command is closed, for it is an attack or a broken client (RFC 3207 §4.2, CVE-2011-0411).
 - An exception in a command is logged and answered; the session goes on.
@@ -17,9 +20,12 @@ A protocol class puts the mixin first among its bases and overrides the ``…Rec
 methods at the end. Twisted's own ``LineOnlyReceiver.dataReceived`` and ``TimeoutMixin`` are dead then.
 """
 
+import array
+import fcntl
+import termios
 from collections.abc import Awaitable
 from types import CoroutineType
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 from twisted.internet import defer
@@ -37,9 +43,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailserver.interfaces import Verdict
+from mailserver.net.tls import tls_facts
 from mailserver.wire.lines import Flaw, Lines
 
-__all__ = ["Bounds", "Peer", "Session", "SessionFactory", "peer_of"]
+__all__ = ["Bounds", "Connections", "Peer", "Session", "SessionFactory", "peer_of"]
 
 _FLUSH = 16 * 1024
 """Replies are written when they come to this many octets, if not sooner: a peer that floods commands must
@@ -76,11 +84,28 @@ class Peer:
     port: int = 0
 
 
+NOBODY = Peer()
+"""Nobody has said yet who it is; an equal peer that is not this one has no IP address."""
+
+
 def peer_of(address: IAddress) -> Peer:
     """The peer's address as a value; a UNIX socket's has no IP address."""
     host, port = getattr(address, "host", ""), getattr(address, "port", 0)
     # A socket that listens on :: shows IPv4 clients as IPv6; they have one name, the IPv4 one.
     return Peer(host.removeprefix("::ffff:") if "." in host else host.partition("%")[0], port)
+
+
+class Connections(Protocol):
+    """Who may connect: :class:`mailserver.access.connections.Connections`."""
+
+    def admit(self, address: str) -> Verdict:
+        """Count a connection, unless there are too many."""
+
+    def leave(self, address: str) -> None:
+        """One that was counted has ended."""
+
+
+_COME_IN = Verdict(True, "nobody counts")
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -89,22 +114,38 @@ class Session:
 
     factory: "SessionFactory"
     transport: Any
-    peer: Peer = Peer()
+    peer: Peer = NOBODY
+    said: int = 0
+    """Octets given to :meth:`reply` and :meth:`send` so far."""
     tls: str = ""
     """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty on a plain connection."""
+
+    admission: Verdict
+    """Whether there is room for one more; else the protocol class says so and closes."""
 
     _session_log = Logger()
 
     # --- for the protocol class ------------------------------------------------------------------
 
+    def meet(self, address: IAddress | None) -> None:
+        """Be told who connects, before the connection is made.
+
+        The factory is told, and knows better than the transport, whose peer may be a proxy.
+        """
+        if address is not None:
+            self.peer = peer_of(address)
+
     def beginSession(self) -> None:
         """Take the connection over. The protocol's ``connectionMade`` calls this first."""
         self.bounds = self.factory.bounds
         self.clock = self.factory.clock
-        self.peer = peer_of(self.transport.getPeer())
+        if self.peer is NOBODY:
+            self.peer = peer_of(self.transport.getPeer())
         self._lines = Lines(self.bounds.line)
         self._replies: list[bytes] = []
         self._pending_reply_octets = 0
+        self.said = 0
+        self._raw_left: int | None = None  # octets after which raw input ends by itself
         self._raw = self._busy = self._pumping = self._blocked = self._closing = False
         self._paused = self._ended = self._draining = self._eof = False
         self._running: defer.Deferred[None] | None = None
@@ -124,6 +165,7 @@ class Session:
             self.setPhase(self.bounds.handshake)
         self._arm()
         self.factory.sessions.add(self)
+        self.admission = self.factory.admit(self.peer.address)
 
     def reply(self, data: bytes) -> None:
         """Send ``data``, whole lines, after all that was replied before. Dropped when closing.
@@ -133,13 +175,19 @@ class Session:
         if self._closing:
             return
         self._replies.append(data)
+        self.said += len(data)
         self._pending_reply_octets += len(data)
         if self._pending_reply_octets >= _FLUSH or not (self._pumping or self._busy):
             self._flush()
 
-    def beginRaw(self) -> None:
-        """From now on input goes to ``rawReceived``, until :meth:`endRaw`."""
+    def beginRaw(self, octets: int | None = None) -> None:
+        """From now on input goes to ``rawReceived``, until :meth:`endRaw`.
+
+        :param octets: at most so many (more than 0); with the last of them lines begin again by themselves,
+            before they are handed out.
+        """
         self._raw = True
+        self._raw_left = octets
 
     def endRaw(self, rest: bytes = b"") -> None:
         """Go back to lines, the first of which begins with ``rest``."""
@@ -157,6 +205,15 @@ class Session:
             and self._phase_end < self._timer.getTime()
         ):
             self._timer.reset(self._phase_end - self.clock.seconds())
+
+    def setLongestLine(self, octets: int) -> None:
+        """From now on a line may have so many octets, CRLF included, instead of ``bounds.line``."""
+        self._lines.limit = octets
+
+    @property
+    def isRaw(self) -> bool:
+        """Whether the next octets are raw input."""
+        return self._raw
 
     def startSessionTLS(self, context: object, ready: bytes) -> None:
         """Reply ``ready`` and begin TLS. The subclass resets its state first.
@@ -181,11 +238,29 @@ class Session:
         self._flush()
         if self._ended or self._closing:
             raise ConnectionDone
+        self.said += len(data)
         self.transport.write(data)
         if self._blocked:
             drained: defer.Deferred[None] = defer.Deferred()
             self._drained.append(drained)
             await drained
+
+    def isBehind(self, octets: int) -> bool:
+        """Whether more than so many octets are on their way to the peer: here, or in the kernel.
+
+        What the peer's kernel has acknowledged is not. On a TLS connection encrypted octets are counted.
+        Where none of this can be told, no.
+        """
+        transport = _lowest(self.transport)
+        writers = getattr(self.clock, "getWriters", None)
+        if writers is not None and transport in writers():
+            return True
+        unacknowledged = array.array("i", [0])
+        try:
+            fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, unacknowledged)
+        except (AttributeError, OSError):
+            return False
+        return unacknowledged[0] > octets
 
     def closeSession(self) -> None:
         """Send what was replied, then close. Nothing the peer sent behind is looked at."""
@@ -202,7 +277,16 @@ class Session:
         self._resumeReading()
         # Before the close: a transport may be gone, and connectionLost called, when that returns.
         self._abort = self.clock.callLater(self.bounds.grace, self.transport.abortConnection)
-        self.transport.loseConnection()
+        if self._mayBeSending() and hasattr(self.transport, "loseWriteConnection"):
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def _mayBeSending(self) -> bool:
+        """Whether the connection is plain, and closed because of what came: more may be on its way."""
+        return (
+            (self._pumping or self._busy) and not self._eof and not ISSLTransport.providedBy(self.transport)
+        )
 
     def drainSession(self) -> None:
         """The server stops: say so and close as soon as the command under way is finished."""
@@ -226,8 +310,7 @@ class Session:
         self._pump()
 
     def handshakeCompleted(self) -> None:
-        handle = self.transport.getHandle()
-        self.tls = f"{handle.get_protocol_version_name()} {handle.get_cipher_name()}"
+        self.tls = tls_facts(self.transport.getHandle())
         self.setPhase(None)
         self._last_active = self.clock.seconds()
         self.tlsStarted()
@@ -236,15 +319,21 @@ class Session:
         """The peer will send no more. Only called on classes that are ``IHalfCloseableProtocol``."""
         # What came before is finished and answered; then there is nothing left to wait for.
         self._eof = True
-        self._pump()
+        if self._closing:
+            self.transport.loseConnection()
+        else:
+            self._pump()
 
     def writeConnectionLost(self) -> None:
-        """The peer reads no more: nothing said can reach it."""
-        self.transport.abortConnection()
+        """Our half is closed: by us at the end, or else the peer reads no more and nothing can reach it."""
+        if not self._closing:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._ended = self._closing = True
         self.factory.sessions.discard(self)
+        if self.admission.allowed:
+            self.factory.leave(self.peer.address)
         self._cancelTimer()
         if self._abort is not None and self._abort.active():
             self._abort.cancel()
@@ -299,9 +388,12 @@ class Session:
         try:
             waiting: Awaitable[None] | None
             if self._raw:
-                data = self._lines.take()
+                data = self._lines.take(self._raw_left)
                 if not data:
                     return False
+                if self._raw_left is not None:
+                    self._raw_left -= len(data)
+                    self._raw = self._raw_left > 0
                 waiting = self.rawReceived(data)
             else:
                 line = self._lines.next()
@@ -441,6 +533,13 @@ class Session:
         """The connection is gone. Called once."""
 
 
+def _lowest(transport: Any) -> Any:
+    """The transport that has the socket, beneath TLS."""
+    while (beneath := getattr(transport, "transport", None)) is not None:
+        transport = beneath
+    return transport
+
+
 async def _coroutine(waiting: Awaitable[None]) -> None:
     await waiting
 
@@ -449,6 +548,8 @@ class SessionFactory(ServerFactory):
     """What all sessions of a listener share.
 
     Subclasses override ``buildProtocol``.
+
+    :ivar connections: counts the sessions of all services; set it before the first; ``None``: nobody counts.
     """
 
     noisy = False
@@ -457,7 +558,17 @@ class SessionFactory(ServerFactory):
         self.bounds = bounds
         self.clock = clock
         self.sessions: set[Session] = set()
+        self.connections: Connections | None = None
         self._emptied: list[defer.Deferred[None]] = []
+
+    def admit(self, address: str) -> Verdict:
+        """Whether there is room for a session with this IP address; if so, it is counted."""
+        return _COME_IN if self.connections is None else self.connections.admit(address)
+
+    def leave(self, address: str) -> None:
+        """A session that was admitted has ended."""
+        if self.connections is not None:
+            self.connections.leave(address)
 
     def sessionEnded(self) -> None:
         """A session has ended."""

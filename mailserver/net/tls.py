@@ -1,206 +1,178 @@
-"""TLS on both sides: the certificate this server shows, and how it looks at those of mail hosts.
+"""TLS on both sides: how this server answers a handshake, and how it looks at those of mail hosts.
 
-**Server.** :class:`Certificates` holds the context that new handshakes use. A context that has served
-a handshake cannot be changed any more, so a renewed certificate is a *new* context put in the place of
-the old one; sessions under way keep theirs. Files that do not hold together are refused with
-:class:`BadCertificate`, which names the file, and the context of before stays in use. TLS 1.2 is the
-oldest version and only suites with forward secrecy and authenticated encryption are offered
-(RFC 8996, RFC 9325 §4.2). Where there is no certificate, :func:`ensure_self_signed` makes one.
+**Server.** :class:`Certificates` chooses for each handshake. The certificate is the one for the name that the
+client asks for (SNI, RFC 6066 §3), or the default one; a name that nobody here has is no error. A context
+that has served a handshake cannot be changed any more, so renewed certificates are *new* contexts put in
+the place of the old ones; sessions under way keep theirs.
+
+- TLS 1.2 is the oldest version, and below 1.3 only suites with forward secrecy and authenticated encryption
+  are offered (RFC 8996, RFC 9325 §4.2). Clients that know nothing better can be let in with less, by address.
+- Sessions are resumed with tickets (RFC 5077, RFC 8446 §4.6.1), which cost the server no memory. Their keys
+  are OpenSSL's own, live in the context, and are made anew with it twice a day (RFC 9325 §3.4).
+- No compression, no renegotiation, no early data.
 
 **Client.** :class:`ClientTLS` makes the connections of the SMTP client. The name of the host is always
-sent (SNI, RFC 6066 §3). Under ``Trust.ANY`` nothing is verified and whatever version OpenSSL knows is
-taken: the other choice would be no TLS at all (RFC 7435). Under ``Trust.PKIX`` the chain has to end
-in a trusted root and the certificate has to carry the host's name (RFC 5280, RFC 9525); if not, the
-handshake fails with an alert, as OpenSSL's own checks do.
+sent. Under ``Trust.ANY`` nothing is verified and whatever version OpenSSL knows is taken: the other choice
+would be no TLS at all (RFC 7435). Under ``Trust.PKIX`` the chain has to end in a trusted root and the
+certificate has to carry the host's name (RFC 5280, RFC 9525); if not, the handshake fails with an alert,
+as OpenSSL's own checks do.
 """
 
-import os
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Callable, Iterable
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
-__all__ = ["BadCertificate", "Certificates", "ClientTLS", "Trust", "ensure_self_signed", "tls_facts"]
+from mailserver.net.certificates import Credentials
+
+__all__ = ["Certificates", "ClientTLS", "Trust", "Version", "tls_facts"]
 
 _log = Logger()
 
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_VALIDITY = timedelta(days=3650)
-_RENEW = timedelta(days=30)
+
+# --- the certificates of this server -----------------------------------------------------------------
 
 
-class BadCertificate(ValueError):
-    """A certificate or a key that cannot be used. ``str()`` is for the admin and names the file."""
+class Version(Enum):
+    """A version of TLS, by the number that people know it by."""
 
-    def __init__(self, file: Path, text: str) -> None:
-        super().__init__(f"{file}: {text}")
-        self.file = file
-        self.text = text
-
-
-# --- the certificate of this server ------------------------------------------------------------------
+    TLS_1_0 = "1.0"
+    TLS_1_1 = "1.1"
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
 
 
-def ensure_self_signed(directory: Path, hostname: str, now: datetime | None = None) -> tuple[Path, Path]:
-    """See that a self-signed certificate for ``hostname`` lies in ``directory``; make it if need be.
+_PROTOCOLS = {
+    Version.TLS_1_0: SSL.TLS1_VERSION,
+    Version.TLS_1_1: SSL.TLS1_1_VERSION,
+    Version.TLS_1_2: SSL.TLS1_2_VERSION,
+    Version.TLS_1_3: SSL.TLS1_3_VERSION,
+}
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+_OLD_CIPHERS = _CIPHERS + b":ECDHE+AES:AES128-SHA:AES256-SHA:@SECLEVEL=0"
+"""For old devices: SHA-1 in the handshake, which OpenSSL has for security level 0 alone, and key transport by
+RSA for those that know no elliptic curve."""
 
-    One that is for another name, is about to expire, or cannot be read is replaced. Key and certificate
-    are in one file, so that a crash cannot leave two that do not belong together. Blocks on the disk:
-    for the start of the program. Raises ``OSError``.
-
-    :returns: the certificate file and the key file, as :class:`Certificates` takes them.
-    """
-    now = now or datetime.now(UTC)
-    file = directory / "self-signed.pem"
-    if not _serves(file, hostname, now):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(file, _self_signed(hostname, now))
-    return file, file
+_KEYS_LAST = 12 * 3600.0
 
 
-def _serves(file: Path, hostname: str, now: datetime) -> bool:
-    try:
-        chain, _ = _read_pair(file, file)
-        names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (BadCertificate, x509.ExtensionNotFound):
-        return False
-    return x509.DNSName(hostname) in names and chain[0].not_valid_after_utc > now + _RENEW
-
-
-def _self_signed(hostname: str, now: datetime) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    # RFC 5280 bounds a common name at 64 characters; the name that counts is the one in the SAN.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))  # clocks of clients are slow and fast
-        .not_valid_after(now + _VALIDITY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM) + private
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Put ``data`` in the place of ``file``, whole or not at all, readable by the owner alone."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(handle)
-    os.replace(beside, file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _modern(client: str) -> Version:
+    return Version.TLS_1_2
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificates:
-    """The certificate that new handshakes of this server show.
+    """The certificates that new handshakes of this server show.
 
-    Is itself what Twisted takes for implicit TLS (RFC 8314); STARTTLS and STLS take :meth:`current`.
+    Is itself what Twisted takes, for implicit TLS (RFC 8314) as for STARTTLS and STLS.
+
+    :ivar oldest: the oldest version of TLS that a client, by its IP address, may speak; may be replaced at
+        any time.
+    :param seconds: the time.
     """
 
-    def __init__(self) -> None:
-        self._current: CertificateOptions | None = None
+    def __init__(
+        self,
+        oldest: Callable[[str], Version] = _modern,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.oldest = oldest
+        self._seconds = seconds
+        self._contexts: _Contexts | None = None
+        self._made = 0.0
 
-    def load(self, certificate: Path, key: Path) -> None:
-        """Read the files, for the first time or anew, for the handshakes to come.
+    def load(self, default: Credentials, named: Iterable[Credentials] = ()) -> None:
+        """Use these, for the first time or anew, for the handshakes to come.
 
-        Raises :class:`BadCertificate`, and then everything is as it was.
+        Raises :class:`BadCertificate` where OpenSSL does not take one of them, and then everything is as it
+        was.
 
-        :param certificate: PEM: this server's certificate first, then the intermediate ones.
-        :param key: PEM, without a passphrase; may be the same file.
+        :param default: for clients that ask for no name, or for one that none of ``named`` is for.
         """
-        # By server name (SNI): a table of contexts made by load_context, one for each directory of
-        # names, is swapped together with this one and looked up in ``contextForServerName``.
-        self._current = load_context(certificate, key)
+        contexts = _Contexts(default, tuple(named))
+        contexts.make(Version.TLS_1_2)
+        self._contexts = contexts
+        self._made = self._seconds()
 
-    def current(self) -> CertificateOptions | None:
-        """The context factory for the next handshake; asked anew for each. ``None`` before ``load``."""
-        return self._current
+    def current(self) -> "Certificates | None":
+        """What ``startTLS`` takes; ``None`` before :meth:`load`."""
+        return None if self._contexts is None else self
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        if self._current is None:
-            raise RuntimeError("a TLS connection before the certificate was loaded")
-        return SSL.Connection(self._current.getContext(), None)
+        if self._contexts is None:
+            raise RuntimeError("a TLS connection before the certificates were loaded")
+        if self._seconds() - self._made >= _KEYS_LAST:
+            self._contexts = self._contexts.anew()
+            self._made = self._seconds()
+        # The session that TLS is for knows its client, also where a proxy stands between.
+        session = getattr(tlsProtocol, "wrappedProtocol", None)
+        client: str = getattr(getattr(session, "peer", None), "address", "")
+        return SSL.Connection(self._contexts.front(self.oldest(client)), None)
 
 
-def load_context(certificate: Path, key: Path) -> CertificateOptions:
-    """A server's context from PEM files. Raises :class:`BadCertificate`."""
-    chain, private = _read_pair(certificate, key)
-    try:
-        options = CertificateOptions(
-            privateKey=crypto.PKey.from_cryptography_key(private),  # type: ignore[arg-type]
-            certificate=crypto.X509.from_cryptography(chain[0]),
-            extraCertChain=[crypto.X509.from_cryptography(link) for link in chain[1:]],
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(_CIPHERS),
-        )
-        # Made now and not at the first handshake: what OpenSSL does not like is to be told at start.
-        options.getContext()
-    except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
-        raise BadCertificate(certificate, f"not usable for TLS: {error}") from error
-    return options
+class _Contexts:
+    """The contexts of one load: one for each certificate and oldest version, made when first wanted."""
+
+    def __init__(self, default: Credentials, named: tuple[Credentials, ...]) -> None:
+        self._default = default
+        self._named = named
+        self._by_name: dict[str, Credentials] = {}
+        for credentials in named:
+            for name in credentials.carried:
+                self._by_name.setdefault(name, credentials)
+        # The directory is what the admin chose it by; it goes before what another certificate carries.
+        self._by_name.update((credentials.name, credentials) for credentials in named if credentials.name)
+        self._made: dict[tuple[Credentials, Version], SSL.Context] = {}
+
+    def anew(self) -> "_Contexts":
+        """The same certificates in contexts that nobody has seen, with new keys for tickets."""
+        return _Contexts(self._default, self._named)
+
+    def make(self, oldest: Version) -> None:
+        """Make all of one version now. Raises :class:`BadCertificate`."""
+        for credentials in (self._default, *self._named):
+            self._context(credentials, oldest)
+
+    def front(self, oldest: Version) -> SSL.Context:
+        """The context with which a handshake begins, before the client has named anybody."""
+        return self._context(self._default, oldest)
+
+    def _context(self, credentials: Credentials, oldest: Version) -> SSL.Context:
+        context = self._made.get((credentials, oldest))
+        if context is None:
+            context = _make_context(credentials, oldest)
+            context.set_tlsext_servername_callback(lambda connection: self._choose(connection, oldest))
+            self._made[credentials, oldest] = context
+        return context
+
+    def _choose(self, connection: SSL.Connection, oldest: Version) -> None:
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        credentials = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
+        if credentials is not None and credentials is not self._default:
+            connection.set_context(self._context(credentials, oldest))
 
 
-def _read_pair(certificate: Path, key: Path) -> tuple[list[x509.Certificate], PrivateKeyTypes]:
-    chain_pem, key_pem = _read(certificate), _read(key)
-    try:
-        chain = x509.load_pem_x509_certificates(chain_pem)
-    except ValueError as error:
-        raise BadCertificate(certificate, "no PEM certificate in it") from error
-    try:
-        private = serialization.load_pem_private_key(key_pem, None)
-    except TypeError as error:
-        raise BadCertificate(key, "the key has a passphrase, which nobody here could type") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadCertificate(key, "no PEM private key in it") from error
-    if _spell(private.public_key()) != _spell(chain[0].public_key()):
-        raise BadCertificate(key, f"not the key of the first certificate in {certificate}")
-    return chain, private
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise BadCertificate(file, error.strerror or str(error)) from error
-
-
-def _spell(key: object) -> bytes:
-    spelled: bytes = key.public_bytes(  # type: ignore[attr-defined]
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return spelled
+def _make_context(credentials: Credentials, oldest: Version) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    old = oldest in (Version.TLS_1_0, Version.TLS_1_1)
+    context.set_cipher_list(_OLD_CIPHERS if old else _CIPHERS)
+    context.set_min_proto_version(_PROTOCOLS[oldest])
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    # An idle session holds no buffers.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    # Tickets do without; a cache would hold the sessions of 20,000 clients.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(b"mailserver")
+    credentials.furnish(context)
+    return context
 
 
 # --- the certificates of mail hosts ------------------------------------------------------------------

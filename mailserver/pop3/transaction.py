@@ -4,10 +4,11 @@ Numbers, sizes and unique-ids are the snapshot's and stand still; deleted messag
 UIDL. QUIT commits, and nothing else does; the maildrop is let go exactly once.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.error import ConnectionClosed
 from twisted.logger import Logger
 from twisted.mail import pop3
 from twisted.python.failure import Failure
@@ -17,7 +18,8 @@ from mailserver.interfaces import StorageTrouble
 from mailserver.net.session import Session
 from mailserver.pop3.commands import Refused
 from mailserver.pop3.excerpt import Excerpt
-from mailserver.pop3.sending import Unfinished, send_listing, send_message
+from mailserver.pop3.language import phrase
+from mailserver.pop3.sending import NotReceived, Unfinished, send_listing, send_message, until_received
 from mailserver.threads import Busy
 from mailserver.wire.pop3 import err, line_count, message_number, ok
 
@@ -25,10 +27,15 @@ __all__ = ["Transaction"]
 
 
 class Transaction(Session, pop3.POP3):
-    """The part of a session that has a maildrop, :attr:`mbox`; it is ``None`` before the login."""
+    """The part of a session that has a maildrop, :attr:`mbox`; it is ``None`` before the login.
+
+    :ivar mbox: an :class:`IMailboxPOP3` that has ``contents``, a
+        :class:`~mailserver.mailboxes.contents.Contents`.
+    """
 
     factory: Any
     mbox: Any
+    language: str
 
     _log = Logger()
 
@@ -36,49 +43,57 @@ class Transaction(Session, pop3.POP3):
         """Nobody has logged in yet."""
         self._account = ""
         self._logout: Callable[[], object] | None = None
-        self._sizes: list[int] = []
         self._deleted: set[int] = set()
+        self._deleted_octets = 0
+        self._message_end: int | None = None
         self._fetched = self._fetched_octets = self._removed = 0
+
+    def replyOK(self, key: str, **facts: object) -> None:
+        """Reply ``+OK`` and a text."""
+        self.reply(ok(phrase(self.language, key, **facts)))
+
+    def replyError(self, key: str, code: str = "", **facts: object) -> None:
+        """Reply ``-ERR``, a response code if there is one, and a text."""
+        self.reply(err(phrase(self.language, key, **facts), code))
 
     def do_STAT(self) -> None:
         """How many messages, how many octets (RFC 1939 §5)."""
-        sizes = [size for _, size in self._present()]
-        self.reply(ok(f"{len(sizes)} {sum(sizes)}"))
+        contents = self.mbox.contents
+        self.reply(ok(f"{len(contents) - len(self._deleted)} {contents.octets - self._deleted_octets}"))
 
     def do_LIST(self, number: bytes | None = None) -> Awaitable[None] | None:
         """Sizes (RFC 1939 §5)."""
         if number is not None:
             index = self._index(number)
-            self.reply(ok(f"{index + 1} {self._sizes[index]}"))
+            self.reply(ok(f"{index + 1} {self._size(index)}"))
             return None
-        return send_listing(self, ok(), (b"%d %d\r\n" % (index + 1, size) for index, size in self._present()))
+        return send_listing(self, ok(), self.mbox.contents.listing("size", self._deleted))
 
     def do_UIDL(self, number: bytes | None = None) -> Awaitable[None] | None:
         """Unique-ids (RFC 1939 §7)."""
-        uid = self.mbox.getUidl
         if number is not None:
             index = self._index(number)
-            self.reply(ok(f"{index + 1} {uid(index).decode('ascii')}"))
+            self.reply(ok(f"{index + 1} {self.mbox.getUidl(index).decode('ascii')}"))
             return None
-        return send_listing(
-            self, ok(), (b"%d %b\r\n" % (index + 1, uid(index)) for index, _ in self._present())
-        )
+        return send_listing(self, ok(), self.mbox.contents.listing("uid", self._deleted))
 
     def do_RETR(self, number: bytes) -> Awaitable[None]:
         """A message (RFC 1939 §5)."""
         index = self._index(number)
-        return self._send(index, ok(f"{self._sizes[index]} octets"), None)
+        return self._send(index, ok(phrase(self.language, "octets", count=self._size(index))), None)
 
     def do_TOP(self, number: bytes, lines: bytes) -> Awaitable[None]:
         """The header of a message and some lines (RFC 1939 §7)."""
-        return self._send(self._index(number), ok("Top of message follows"), Excerpt(line_count(lines)))
+        excerpt = Excerpt(line_count(lines))
+        return self._send(self._index(number), ok(phrase(self.language, "top")), excerpt)
 
     def do_DELE(self, number: bytes) -> None:
         """Mark a message (RFC 1939 §5)."""
         index = self._index(number)
         self.mbox.deleteMessage(index)
         self._deleted.add(index)
-        self.reply(ok("Deleted"))
+        self._deleted_octets += self._size(index)
+        self.replyOK("deleted")
 
     def do_NOOP(self) -> None:
         """Nothing (RFC 1939 §5)."""
@@ -88,29 +103,37 @@ class Transaction(Session, pop3.POP3):
         """Take the marks away (RFC 1939 §5)."""
         self.mbox.undeleteMessages()
         self._deleted.clear()
-        self.reply(ok(f"{len(self._sizes)} messages"))
+        self._deleted_octets = 0
+        self.replyOK("messages", count=len(self.mbox.contents))
 
     def do_QUIT(self) -> Awaitable[None] | None:
         """Remove what is marked, and go (RFC 1939 §6)."""
         if self.mbox is not None and self._deleted:
             return self._commit()
-        self.reply(ok("Bye"))
+        self.replyOK("bye")
         self._leave()
         self.closeSession()
         return None
 
     async def _commit(self) -> None:
-        # Counted before it is known: once begun it goes on, though the peer may be gone by its end.
-        self._removed = len(self._deleted)
         try:
+            if self._message_end is not None:
+                # QUIT may have been said long before: what may still get lost on its way is not deleted.
+                await until_received(self, self._message_end)
+            # Counted before it is known: once begun it goes on, though the peer may be gone by its end.
+            self._removed = len(self._deleted)
             await maybeDeferred(self.mbox.sync)
-        except CancelledError:
+        except (CancelledError, ConnectionClosed):
             raise
+        except NotReceived:
+            self.closeSession()
+            self.transport.abortConnection()
+            return
         except Exception as trouble:
             self._tell(trouble, "at QUIT")
-            self.reply(err("Some deleted messages could not be removed", "SYS/TEMP"))
+            self.replyError("not-removed", "SYS/TEMP")
         else:
-            self.reply(ok(f"Bye, {self._removed} removed"))
+            self.replyOK("bye-removed", count=self._removed)
         self._leave()
         self.closeSession()
 
@@ -133,17 +156,16 @@ class Transaction(Session, pop3.POP3):
         else:
             self._log.failure("{when}, of {account}", Failure(trouble), when=when, account=self._account)
 
-    def _present(self) -> Iterator[tuple[int, int]]:
-        """Index and size of the messages that are not deleted."""
-        deleted = self._deleted
-        return ((index, size) for index, size in enumerate(self._sizes) if index not in deleted)
+    def _size(self, index: int) -> int:
+        size: int = self.mbox.contents.sizes[index]
+        return size
 
     def _index(self, number: bytes) -> int:
         index = message_number(number) - 1
-        if index >= len(self._sizes):
-            raise Refused("No such message")
+        if index >= len(self.mbox.contents):
+            raise Refused("no-such-message")
         if index in self._deleted:
-            raise Refused("That message is deleted")
+            raise Refused("is-deleted")
         return index
 
     async def _send(self, index: int, status: bytes, excerpt: Excerpt | None) -> None:
@@ -153,8 +175,9 @@ class Transaction(Session, pop3.POP3):
             if self.isOpen:
                 self._cannot_send(trouble)
         else:
+            self._message_end = self.said
             self._fetched += excerpt is None
-            self._fetched_octets += self._sizes[index] if excerpt is None else 0
+            self._fetched_octets += self._size(index) if excerpt is None else 0
 
     def _cannot_send(self, trouble: Exception) -> None:
         if isinstance(trouble, Unfinished):
@@ -164,4 +187,4 @@ class Transaction(Session, pop3.POP3):
             self.transport.abortConnection()
         else:
             self._tell(trouble, "before a message")
-            self.reply(err("Message cannot be read", "SYS/TEMP"))
+            self.replyError("unreadable", "SYS/TEMP")

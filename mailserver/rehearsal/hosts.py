@@ -196,6 +196,7 @@ class _Visit(Protocol):
         self._buffer = bytearray()
         self._called = ""
         self._taking_content = False
+        self._babbling = False
         self._over = False  # silent or closing: nothing more is said
         self._sender: str | None = None
         self._recipients: list[str] = []
@@ -213,6 +214,9 @@ class _Visit(Protocol):
         self.gone.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._babbling:
+            self._answer(Stage.OTHER, "500 5.5.2 what?")
+            return
         self._buffer += data
         while not self._over and (self._content() if self._taking_content else self._line()):
             pass
@@ -278,7 +282,11 @@ class _Visit(Protocol):
         behaviour = self._host.behaviour
         if behaviour.tls is None:
             self._answer(Stage.STARTTLS, "502 5.5.1 no TLS here")
-        elif self._answer(Stage.STARTTLS, "220 2.0.0 go ahead") and not behaviour.babbles:
+        elif not self._answer(Stage.STARTTLS, "220 2.0.0 go ahead"):
+            return
+        elif behaviour.babbles:
+            self._babbling = True
+        else:
             self._buffer.clear()
             self._called = ""
             self._forget()

@@ -108,6 +108,8 @@ class Conversation(ESMTPClient):
         """TLS version and cipher; empty in clear."""
         self.gone: defer.Deferred[None] = defer.Deferred()
         """Fires when the connection is lost."""
+        self.heard = 0
+        """How many replies have been taken."""
         self._clock = clock
         self._reader = ReplyReader()
         self._owed = 1  # replies; the first is the greeting
@@ -141,6 +143,7 @@ class Conversation(ESMTPClient):
         """The reply to the oldest command that has not had its. ``what`` names that for the record."""
         await self._until(lambda: bool(self._answers), seconds, f"no answer to {what}")
         reply = self._answers.popleft()
+        self.heard += 1
         if reply.code == 421:
             trouble = HostTrouble("the host is closing", reply=reply)
             self.abandon(trouble)

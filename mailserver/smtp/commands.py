@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mailserver.model.address import Address
 from mailserver.model.reply import BAD_ARGUMENT_501, Reply
 from mailserver.smtp.reception import Refused
-from mailserver.wire.smtp import BadSyntax
+from mailserver.wire.smtp import BadParameter, BadSyntax
 
 __all__ = ["METHODS", "BadCommand", "refuse_argument", "understand"]
 
@@ -17,6 +17,7 @@ METHODS = {
     b"MAIL": "do_MAIL",
     b"RCPT": "do_RCPT",
     b"DATA": "do_DATA",
+    b"BDAT": "do_BDAT",
     b"EHLO": "do_EHLO",
     b"HELO": "do_HELO",
     b"QUIT": "do_QUIT",
@@ -25,9 +26,8 @@ METHODS = {
     b"VRFY": "do_VRFY",
     b"HELP": "do_HELP",
     b"STARTTLS": "ext_STARTTLS",
-    **dict.fromkeys(
-        (b"AUTH", b"BDAT", b"ETRN", b"EXPN", b"LHLO", b"SAML", b"SEND", b"SOML", b"TURN"), "do_UNKNOWN"
-    ),
+    b"AUTH": "ext_AUTH",
+    **dict.fromkeys((b"ETRN", b"EXPN", b"LHLO", b"SAML", b"SEND", b"SOML", b"TURN"), "do_UNKNOWN"),
     **dict.fromkeys(
         (b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PRI", b"PUT", b"TRACE"),
         "do_HTTP",
@@ -43,9 +43,11 @@ class BadCommand(Refused):
 def understand(
     parse: Callable[[bytes], tuple[Address, dict[str, str]]], argument: bytes, otherwise: Reply
 ) -> tuple[Address, dict[str, str]]:
-    """Parse the argument of MAIL or RCPT; a bad one is answered with ``otherwise``."""
+    """Parse the argument of MAIL or RCPT; a bad address is answered with ``otherwise``."""
     try:
         return parse(argument)
+    except BadParameter:
+        raise BadCommand(BAD_ARGUMENT_501) from None
     except BadSyntax:
         raise BadCommand(otherwise) from None
 

@@ -5,7 +5,7 @@ end of its data leaves nothing behind; one that goes away while its message is b
 the commit.
 
 Failures: no room, 452 4.3.1; any other trouble of the disk, or in this server, 451 4.3.0. Too big, 552 5.3.4;
-too many hops, 554 5.4.6; a content that no mail may have, 554 5.6.0.
+too many hops, 554 5.4.6; a header section too big, 552 5.3.4; a content that no mail may have, 554 5.6.0.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,6 +21,8 @@ from mailserver.interfaces import IDraft, StorageFull, StorageTrouble
 from mailserver.model.envelope import Envelope, QueueID
 from mailserver.model.reply import (
     BAD_CONTENT_554,
+    HEADER_TOO_BIG_552,
+    MAILBOX_FULL_452,
     NO_SPACE_452,
     OK_250,
     TOO_BIG_552,
@@ -29,9 +31,9 @@ from mailserver.model.reply import (
     Reply,
 )
 from mailserver.model.source import BUILT_IN, Source
-from mailserver.wire.trace import HeaderScan
+from mailserver.wire.headers import HeaderSection, count_fields
 
-__all__ = ["Limits", "Message"]
+__all__ = ["Limits", "Message", "Objection"]
 
 
 @frozen
@@ -41,36 +43,54 @@ class Limits:
     :ivar message_size: octets of content (RFC 1870); also what EHLO offers.
     :ivar recipients: accepted RCPT commands (RFC 5321 §4.5.3.1.8 asks for 100).
     :ivar hops: Received fields; more mean that the mail loops (RFC 5321 §6.3).
+    :ivar header: octets of the header section.
     :ivar source: where the figures stand.
     """
 
     message_size: int
     recipients: int
     hops: int = 50
+    header: int = 256 * 1024
     source: Source = BUILT_IN
+
+
+class Objection(Exception):
+    """Why a message is not accepted: the reason, for the journal; the rule; and what the client is told."""
+
+    def __init__(self, reason: str, rule: Source, reply: Reply) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.rule = rule
+        self.reply = reply
 
 
 @implementer(IMessageSMTP)
 class Message:
     """One message's content on its way into a draft.
 
-    Takes chunks in wire form, the dots unstuffed. As soon as the message cannot be accepted any more its
-    draft is abandoned and what follows is dropped; the answer is given at the end of the data all the same.
+    Takes chunks in wire form, the dots unstuffed. The header section is held until all of it is there, and
+    goes on as ``heading`` makes it. As soon as the message cannot be accepted any more its draft is abandoned
+    and what follows is dropped; the answer is given at the end of the data all the same.
     Which answer depends on all of the content and not on how it was cut.
 
     :param header: our Received field, which stands above it all.
     :param envelope: gives the envelope of the message with this queue ID and size.
-    :param objected: is told why the message is not accepted: the reason, the rule, the reply.
+    :param objected: is told why the message is not accepted.
+    :param heading: makes of a header section the one to be stored, or raises :class:`Objection`.
+    :param room: whether a mailbox has room for so many octets, where any recipient has one.
     """
 
     __slots__ = (
         "_draft",
         "_ended",
         "_envelope",
+        "_flaw",
         "_header",
+        "_heading",
         "_limits",
         "_objected",
-        "_scan",
+        "_room",
+        "_section",
         "_size",
         "_spoilt",
         "_written",
@@ -84,15 +104,20 @@ class Message:
         header: bytes,
         limits: Limits,
         envelope: Callable[[QueueID, int], Envelope],
-        objected: Callable[[str, Source, Reply], None],
+        objected: Callable[[Objection], None],
+        heading: Callable[[bytes], bytes] = bytes,
+        room: Callable[[int], Awaitable[bool] | bool] = lambda octets: True,
     ) -> None:
         self._draft = draft
-        self._header = header  # goes with the first chunk: one write less
+        self._header = header
         self._limits = limits
         self._envelope = envelope
         self._objected = objected
-        self._written = len(header)
-        self._scan = HeaderScan()
+        self._heading = heading
+        self._room = room
+        self._section = HeaderSection(limits.header)
+        self._flaw: Objection | None = None  # of the header section
+        self._written = 0
         self._size = 0
         self._spoilt: Reply | None = None
         self._ended = False
@@ -100,17 +125,20 @@ class Message:
     def write(self, data: bytes) -> Awaitable[None] | None:
         """Add content. Returns ``None``, or something to wait for before more is added."""
         self._size += len(data)
-        if not self._scan.finished:
-            self._scan.feed(data)
-        if self._ended or self._spoilt is not None:
+        if self._ended:
             return None
         if self._size > self._limits.message_size:
             self._drop()
             return None
-        self._written += len(data)
-        if self._header:
-            data, self._header = self._header + data, b""
-        return self._draft.write(data)
+        if not self._section.finished:
+            data = self._section.feed(data)
+            if not self._section.finished:
+                return None
+            data = self._top() + data
+            if self._flaw is not None:
+                self._drop()
+                return None
+        return self._pass_on(data)
 
     def lineReceived(self, line: bytes) -> Awaitable[None] | None:
         """Add a line, given without its CRLF."""
@@ -121,6 +149,17 @@ class Message:
         if self._spoilt is None:
             self._spoilt = reply
             self._drop()
+
+    @property
+    def objection(self) -> Objection | None:
+        """Why the message cannot be accepted, as far as that is known by now."""
+        limits = self._limits
+        if self._spoilt is not None:
+            return Objection(self._spoilt.text, BUILT_IN, self._spoilt)
+        if self._size > limits.message_size:
+            reason = f"{self._size} octets, {limits.message_size} allowed"
+            return Objection(reason, limits.source, TOO_BIG_552)
+        return self._flaw
 
     def eomReceived(self) -> "Deferred[Reply]":
         """The data has ended; what is the answer? Fires with a reply and never fails.
@@ -134,35 +173,55 @@ class Message:
         self._drop()
 
     async def _conclude(self) -> Reply:
-        objection = self._objection()
-        if objection is not None:
-            self._drop()
-            self._objected(*objection)
-            return objection[2]
         if self._ended:
-            return TROUBLE_451
+            return self._turn_down(self.objection)
+        top = b"" if self._section.finished else self._top()
+        if self.objection is not None:
+            return self._turn_down(self.objection)
+        answer = self._room(self._written + len(top))
+        has_room = answer if isinstance(answer, bool) else await answer
+        if not has_room:
+            self._spoilt = MAILBOX_FULL_452
+        if self._ended or not has_room:
+            return self._turn_down(self.objection)  # the client may have gone meanwhile
         self._ended = True
-        return await self._commit()
+        return await self._commit(top)
 
-    def _objection(self) -> tuple[str, Source, Reply] | None:
-        limits = self._limits
-        if self._spoilt is not None:
-            return self._spoilt.text, BUILT_IN, self._spoilt
-        if self._size > limits.message_size:
-            return f"{self._size} octets, {limits.message_size} allowed", limits.source, TOO_BIG_552
-        hops = self._scan.hops
-        if hops > limits.hops:
-            return f"{hops} hops, {limits.hops} allowed", limits.source, TOO_MANY_HOPS_554
-        return None
+    def _turn_down(self, objection: Objection | None) -> Reply:
+        self._drop()
+        if objection is None:
+            return TROUBLE_451
+        self._objected(objection)
+        return objection.reply
 
-    async def _commit(self) -> Reply:
-        draft = self._draft
-        envelope = self._envelope(draft.id, self._written)
+    def _top(self) -> bytes:
+        """What the message begins with: our own field, and what is made of the header section."""
+        limits, section = self._limits, self._section.take()
         try:
-            if self._header:
-                waiting = draft.write(self._header)
-                if waiting is not None:
-                    await waiting
+            if self._section.overlong:
+                reason = f"header section over {limits.header} octets"
+                raise Objection(reason, limits.source, HEADER_TOO_BIG_552)
+            hops = count_fields(section, "Received")
+            if hops > limits.hops:
+                raise Objection(f"{hops} hops, {limits.hops} allowed", limits.source, TOO_MANY_HOPS_554)
+            return self._header + self._heading(section)
+        except Objection as objection:
+            self._flaw = objection
+        except Exception:
+            self._log.failure("header section of {id}", id=self._draft.id)
+            self._flaw = Objection("trouble with the header section", BUILT_IN, TROUBLE_451)
+        return b""
+
+    def _pass_on(self, data: bytes) -> Awaitable[None] | None:
+        self._written += len(data)
+        return self._draft.write(data)
+
+    async def _commit(self, top: bytes) -> Reply:
+        draft = self._draft
+        try:
+            if top and (waiting := self._pass_on(top)) is not None:
+                await waiting
+            envelope = self._envelope(draft.id, self._written)
             await draft.commit(envelope)
         except StorageFull as full:
             journal.trouble("spool", full, id=draft.id)

@@ -1,24 +1,26 @@
 """The SMTP server: ``twisted.mail.smtp.ESMTP`` on :class:`~mailserver.net.session.Session`.
 
 Implements RFC 5321 with PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531),
-ENHANCEDSTATUSCODES (RFC 2034) and STARTTLS (RFC 3207). What is here is order: which command may come when,
-and what the session knows afterwards. What mail is taken is the reception's to say, how it is spelled
+CHUNKING (RFC 3030), DSN (RFC 3461), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS (RFC 3207), AUTH (RFC 4954),
+REQUIRETLS (RFC 8689) and LIMITS (RFC 9422). What is here is order: which command may come when, and what the
+session knows afterwards. How content is read is in :mod:`mailserver.smtp.content`, how people log in in
+:mod:`mailserver.smtp.login`; what mail is taken is the reception's to say, how it is spelled
 :mod:`mailserver.wire`'s, and the session itself keeps commands in order and everything within bounds.
 
 Promises:
 
 - Every command gets one reply, in order, whatever it holds and however slow the hooks are.
-- Only CRLF.CRLF ends the data (RFC 5321 §4.1.1.4). A message that cannot be accepted is read to its real
-  end and answered there, so that no part of it is ever taken for commands.
 - 250 after the data means: on disk, here. A client that goes away before the end leaves nothing; the commit
   of a message that has ended goes on without its client.
 - STARTTLS forgets all that came before it (RFC 3207 §4.2).
-- Ten bad commands end the session, and so does anything that speaks HTTP.
+- On a service for submission no mail is taken before a login (RFC 6409 §4.3).
+- Ten bad commands end the session, and so do a hundred that lead to no message, guesses at recipients, and
+  anything that speaks HTTP or speaks first.
 
 Of the base class the vocabulary is used: ``host``, ``greeting``, ``extensions``, ``listExtensions``,
-``lookupMethod``, ``do_…``, ``ext_STARTTLS``, ``sendCode``, ``validateFrom``, ``validateTo``, ``delivery``,
+``lookupMethod``, ``do_…``, ``ext_…``, ``sendCode``, ``validateFrom``, ``validateTo``, ``delivery``,
 ``deliveryFactory``, ``startedTLS``. Its ``lineReceived``, ``state_COMMAND``, ``state_DATA``,
-``dataLineReceived``, ``state_AUTH``, ``ext_AUTH``, ``lineLengthExceeded``, ``timeoutConnection``,
+``dataLineReceived``, ``state_AUTH``, ``lineLengthExceeded``, ``timeoutConnection``,
 ``_messageHandled``, ``receivedHeader`` and ``connectionLost`` are dead: ``Session`` takes over
 ``dataReceived`` and ``connectionLost``, and nothing here looks a method up by a name that came from the wire.
 """
@@ -26,7 +28,6 @@ Of the base class the vocabulary is used: ``host``, ``greeting``, ``extensions``
 from collections.abc import Awaitable, Callable
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
@@ -43,12 +44,14 @@ from mailserver.model import reply as replies
 from mailserver.model.address import Address
 from mailserver.model.envelope import Origin
 from mailserver.model.reply import Reply
-from mailserver.model.source import BUILT_IN
-from mailserver.net.session import Bounds, Session, SessionFactory, peer_of
+from mailserver.model.source import BUILT_IN, Source
+from mailserver.net.session import Bounds, SessionFactory
+from mailserver.smtp.authentication import Logins
 from mailserver.smtp.commands import METHODS, BadCommand, refuse_argument, understand
-from mailserver.smtp.message import Message
-from mailserver.smtp.reception import Office, Reception, Refused
-from mailserver.wire.dots import Unstuffer
+from mailserver.smtp.content import ContentSession
+from mailserver.smtp.login import LoginSession
+from mailserver.smtp.manners import MannersSession
+from mailserver.smtp.reception import Office, Reception, Refused, UnknownRecipient
 from mailserver.wire.lines import Flaw
 from mailserver.wire.smtp import (
     BadSyntax,
@@ -56,6 +59,7 @@ from mailserver.wire.smtp import (
     RcptParameters,
     UnknownParameter,
     mail_parameters,
+    mend_helo,
     parse_helo,
     parse_mail,
     parse_rcpt,
@@ -66,47 +70,41 @@ from mailserver.wire.smtp import (
 
 __all__ = ["SMTPFactory", "SMTPServer"]
 
-_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8"})
-_RCPT_PARAMETERS: frozenset[str] = frozenset()
+_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+_RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 _NO_MAIL_PARAMETERS = MailParameters()
 _NO_RCPT_PARAMETERS = RcptParameters()
 
+_SUBMISSION = frozenset({"submission", "submissions"})
 _BAD_COMMANDS = 10
-_TRANSACTION = 30 * 60.0
-_LONGEST_TEXT_LINE = 64 * 1024
 
 _HANGING_UP = replies.TOO_MANY_ERRORS_421.saying("This is a mail server, closing connection")
 
 _OK = spell_reply(replies.OK_250)
 _SENDER_OK = spell_reply(replies.SENDER_OK_250)
 _RECIPIENT_OK = spell_reply(replies.RECIPIENT_OK_250)
-_GO_AHEAD = spell_reply(replies.GO_AHEAD_354)
 _READY_FOR_TLS = spell_reply(replies.READY_FOR_TLS_220)
 
 
 @implementer(IHalfCloseableProtocol)
-class SMTPServer(Session, ESMTP):
-    """One SMTP session.
-
-    :ivar delivery: the transaction that MAIL began; ``None`` outside of one.
-    """
+class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
+    """One SMTP session."""
 
     factory: "SMTPFactory"
-    delivery: Reception | None
     deliveryFactory: Office
 
     _log = Logger()
 
     def __init__(self, factory: "SMTPFactory") -> None:
         ESMTP.__init__(self)
+        ContentSession.__init__(self)
+        LoginSession.__init__(self, factory.service, factory.logins)
+        MannersSession.__init__(self, factory.office.rules.unknown)
         self.factory = factory
         self.host = factory.hostname
         self.deliveryFactory = factory.office
         self._origin = Origin()  # its helo is empty until HELO or EHLO came
         self._utf8 = False  # MAIL asked for SMTPUTF8
-        self._tried = False  # a MAIL came since the last message
-        self._message: Message | None = None
-        self._unstuffer: Unstuffer | None = None  # while data comes in
         self._errors = 0
 
     # --- the session ------------------------------------------------------------------------------
@@ -116,22 +114,26 @@ class SMTPServer(Session, ESMTP):
         self.beginSession()
         self.startedTLS = ISSLTransport.providedBy(self.transport)
         self._forget()
-        self._say(Reply(220, "", self.greeting().decode("ascii")))
+        self.openDoor(self.factory.greetingDelay(self.peer.address))
 
     def tlsStarted(self) -> None:
         self._forget()
 
     def commandReceived(self, line: bytes) -> Awaitable[None] | None:
+        if self.isAuthenticating:
+            return self.responseReceived(line)
         verb, argument = split_command(line)
         method = self.lookupMethod(verb)
+        if self.isTooMuch(verb):
+            return None
         try:
             if method is None:
                 raise BadCommand(replies.NOT_UNDERSTOOD_500)
             return method(argument)
-        except BadCommand as bad:
-            self._complain(bad.reply)
+        except UnknownRecipient as unknown:
+            return self.deny(unknown)
         except Refused as refused:
-            self._say(refused.reply)
+            self._refuse(refused)
         except UnknownParameter:
             self._complain(replies.UNKNOWN_PARAMETER_555)
         except BadSyntax:
@@ -139,30 +141,8 @@ class SMTPServer(Session, ESMTP):
         return None
 
     def flawReceived(self, flaw: Flaw) -> None:
+        self.endExchange()
         self._complain(replies.LINE_TOO_LONG_500 if flaw is Flaw.TOO_LONG else replies.BAD_LINE_500)
-
-    def rawReceived(self, data: bytes) -> Awaitable[None] | None:
-        message, unstuffer = self._message, self._unstuffer
-        assert message is not None
-        assert unstuffer is not None
-        content = unstuffer.feed(data)
-        if unstuffer.flawed:
-            message.spoil()
-        if not unstuffer.finished:
-            return message.write(content) if content else None
-        # First of all: whatever goes wrong from here on, what is behind the end is commands.
-        self._unstuffer = None
-        self.endRaw(unstuffer.rest)
-        self.setPhase(None)
-        return self._conclude(message, message.write(content) if content else None)
-
-    def commandFailed(self) -> None:
-        if self._message is not None and self._unstuffer is not None:
-            # In the middle of the data: nothing may be said before its end.
-            self._message.spoil(replies.TROUBLE_451)
-            return
-        self._abandon()
-        self._say(replies.TROUBLE_451)
 
     def sessionTimedOut(self, why: str) -> None:
         if why == "idle":
@@ -174,6 +154,7 @@ class SMTPServer(Session, ESMTP):
         self._say(replies.SHUTTING_DOWN_421)
 
     def sessionLost(self, reason: Failure) -> None:
+        self.closeDoor()
         self._abandon()
 
     # --- the base's hooks -------------------------------------------------------------------------
@@ -194,16 +175,24 @@ class SMTPServer(Session, ESMTP):
 
     def extensions(self) -> dict[bytes, list[bytes] | None]:
         """The extensions offered now, each with its arguments."""
-        size = self.deliveryFactory.rules.limits.message_size
+        rules = self.deliveryFactory.rules
+        limits = rules.limits_for(rules.networks.match(self.peer.address))
         offered: dict[bytes, list[bytes] | None] = {
             b"PIPELINING": None,
-            b"SIZE": [b"%d" % size],
+            b"SIZE": [b"%d" % limits.message_size],
             b"8BITMIME": None,
             b"SMTPUTF8": None,
             b"ENHANCEDSTATUSCODES": None,
+            b"CHUNKING": None,
+            b"DSN": None,
+            b"LIMITS": [b"RCPTMAX=%d" % limits.recipients],
         }
         if not self.startedTLS and self.factory.context() is not None:
             offered[b"STARTTLS"] = None
+        if self.startedTLS:
+            offered[b"REQUIRETLS"] = None
+        if mechanisms := self.mechanisms():
+            offered[b"AUTH"] = mechanisms
         offered[b"HELP"] = None
         return offered
 
@@ -211,7 +200,7 @@ class SMTPServer(Session, ESMTP):
         self, helo: Origin, origin: Address, parameters: MailParameters = _NO_MAIL_PARAMETERS
     ) -> Awaitable[None] | None:
         """Begin a transaction. Raises :class:`Refused`."""
-        delivery = self.deliveryFactory.getMessageDelivery()
+        delivery = (self.sender or self.deliveryFactory).getMessageDelivery()
         waiting = delivery.validateFrom(helo, origin, parameters)
         if waiting is None:
             self.delivery = delivery
@@ -233,12 +222,12 @@ class SMTPServer(Session, ESMTP):
 
     def do_HELO(self, rest: bytes) -> None:
         """RFC 5321 §4.1.1.1."""
-        self._introduce(parse_helo(rest), "SMTP")
+        self._introduce(self._name(rest), "SMTP")
         self._say(Reply(250, "", self.factory.hostname))
 
     def do_EHLO(self, rest: bytes) -> None:
         """RFC 5321 §4.1.1.1."""
-        self._introduce(parse_helo(rest), self._protocol("ESMTP"))
+        self._introduce(self._name(rest), self._protocol("ESMTP"))
         lines = self.host + b"\n" + self.listExtensions()
         self._say(Reply(250, "", lines.decode("ascii")))
 
@@ -246,11 +235,14 @@ class SMTPServer(Session, ESMTP):
         """RFC 5321 §4.1.1.2."""
         if not self._origin.helo:
             raise BadCommand(replies.BAD_SEQUENCE_503.saying("Say EHLO first"))
-        if self.delivery is not None:
+        if self.inTransaction:
             raise BadCommand(replies.BAD_SEQUENCE_503.saying("A transaction is under way"))
         self._tried = True
+        if self.sender is None and self.factory.needsLogin(self.peer.address):
+            self._noteRefusal("MAIL", "not logged in", replies.LOGIN_NEEDED_530)
+            raise Refused(replies.LOGIN_NEEDED_530)
         sender, raw = understand(parse_mail, rest, replies.BAD_SENDER_501)
-        parameters = mail_parameters(raw, _MAIL_PARAMETERS) if raw else _NO_MAIL_PARAMETERS
+        parameters = mail_parameters(raw, self._mailParameters()) if raw else _NO_MAIL_PARAMETERS
         self._utf8 = parameters.smtputf8
         self._checkASCII(rest)
         origin = self._origin
@@ -261,27 +253,11 @@ class SMTPServer(Session, ESMTP):
     def do_RCPT(self, rest: bytes) -> Awaitable[None] | None:
         """RFC 5321 §4.1.1.3."""
         if self.delivery is None:
-            raise self._withoutMail()
+            raise self._outOfPlace()
         recipient, raw = understand(parse_rcpt, rest, replies.BAD_RECIPIENT_501)
         parameters = rcpt_parameters(raw, _RCPT_PARAMETERS) if raw else _NO_RCPT_PARAMETERS
         self._checkASCII(rest)
         return self._answer(self.validateTo(recipient, parameters), _RECIPIENT_OK)
-
-    def do_DATA(self, rest: bytes) -> None:
-        """RFC 5321 §4.1.1.4."""
-        refuse_argument(rest)
-        if self.delivery is None:
-            raise self._withoutMail()
-        if not self.delivery.hasRecipients:
-            raise Refused(replies.NO_RECIPIENTS_554)
-        message = self.delivery.message()
-        self.delivery = None
-        self._tried = False
-        self._message = message
-        self._unstuffer = Unstuffer(_LONGEST_TEXT_LINE)
-        self.reply(_GO_AHEAD)
-        self.setPhase(_TRANSACTION)
-        self.beginRaw()
 
     def do_RSET(self, rest: bytes) -> None:
         """RFC 5321 §4.1.1.5."""
@@ -312,7 +288,7 @@ class SMTPServer(Session, ESMTP):
     def ext_STARTTLS(self, rest: bytes) -> None:
         """RFC 3207 §4."""
         refuse_argument(rest)
-        if self.startedTLS or self.delivery is not None or not self._origin.helo:
+        if self.startedTLS or self.inTransaction or not self._origin.helo:
             raise BadCommand(replies.BAD_SEQUENCE_503)
         context = self.factory.context()
         if context is None:
@@ -332,11 +308,26 @@ class SMTPServer(Session, ESMTP):
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _greet(self) -> None:
+        self._say(Reply(220, "", self.greeting().decode("ascii")))
+
+    def _begin(self, delivery: Reception) -> None:
+        super()._begin(delivery)
+        self.forgive()
+
+    def _name(self, argument: bytes) -> str:
+        try:
+            return parse_helo(argument)
+        except BadSyntax:
+            profile = self.deliveryFactory.rules.networks.match(self.peer.address)
+            if profile is None or not profile.sloppy:
+                raise
+            return mend_helo(argument)
+
     def _introduce(self, name: str, protocol: str) -> None:
         self._abandon()
-        # Behind a proxy that speaks the PROXY protocol the client is not known before its first octets.
-        self.peer = peer_of(self.transport.getPeer())
-        self._origin = Origin(self.peer.address, self.peer.port, name, protocol, self.tls)
+        login = self._origin.login  # outlives a second EHLO
+        self._origin = Origin(self.peer.address, self.peer.port, name, protocol, self.tls, login)
 
     def _protocol(self, word: str) -> str:
         """The "with" keyword (RFC 3848, RFC 6531 §4.3)."""
@@ -344,16 +335,14 @@ class SMTPServer(Session, ESMTP):
 
     def _forget(self) -> None:
         self._abandon()
+        self.forgetLogin()
         self._origin = Origin(self.peer.address, self.peer.port)
 
     def _abandon(self) -> None:
         """There is no transaction any more, and no message that is not being committed."""
         self.delivery = None
         self._tried = False
-        self._unstuffer = None
-        message, self._message = self._message, None
-        if message is not None:
-            message.connectionLost()
+        self._abandonMessage()
 
     def _answer(self, waiting: Awaitable[None] | None, yes: bytes) -> Awaitable[None] | None:
         if waiting is not None:
@@ -369,40 +358,41 @@ class SMTPServer(Session, ESMTP):
         else:
             self.reply(yes)
 
-    async def _conclude(self, message: Message, waiting: Awaitable[None] | None) -> None:
-        if waiting is not None:
-            await waiting
-        # The session waits for a Deferred of its own: the one that is cancelled when the client goes away.
-        answered: Deferred[Reply] = Deferred()
-        self._answered = message.eomReceived().addCallback(answered.callback)
-        reply = await answered
-        self._message = None
-        self.reply(spell_reply(reply))
-
     def _say(self, reply: Reply) -> None:
         self.reply(spell_reply(reply))
 
     def _checkASCII(self, rest: bytes) -> None:
         if not (self._utf8 or rest.isascii()):
+            self._record("address", "not ASCII, without SMTPUTF8", replies.NEEDS_UTF8_553)
             raise Refused(replies.NEEDS_UTF8_553)
 
-    def _withoutMail(self) -> Refused:
-        """Why RCPT or DATA is refused outside of a transaction."""
-        reply = replies.BAD_SEQUENCE_503.saying("MAIL first")
-        # Where MAIL was refused, this was sent before that could be known (RFC 2920 §3.1): no fault.
-        return Refused(reply) if self._tried else BadCommand(reply)
+    def _mailParameters(self) -> frozenset[str]:
+        offered = {"REQUIRETLS"} if self.startedTLS else set()
+        if self.sender is not None or self.mechanisms():
+            offered.add("AUTH")
+        return _MAIL_PARAMETERS | offered if offered else _MAIL_PARAMETERS
+
+    def _refuse(self, refused: Refused) -> None:
+        if isinstance(refused, BadCommand):
+            self._complain(refused.reply)
+        else:
+            self._say(refused.reply)
 
     def _complain(self, reply: Reply) -> None:
         """Answer a bad command; too many of them end the session."""
+        self._record("command", reply.text, reply)
         self._say(reply)
         self._errors += 1
         if self._errors >= _BAD_COMMANDS:
             self._sayFarewell("too many bad commands", replies.TOO_MANY_ERRORS_421)
             self.closeSession()
 
-    def _sayFarewell(self, reason: str, reply: Reply) -> None:
-        journal.refused(self._origin, "session", reason, BUILT_IN, f"{reply.code} {reply.status}")
+    def _sayFarewell(self, reason: str, reply: Reply, rule: Source = BUILT_IN) -> None:
+        self._record("session", reason, reply, rule)
         self._say(reply)
+
+    def _record(self, what: str, reason: str, reply: Reply, rule: Source = BUILT_IN) -> None:
+        journal.refused(self._origin, what, reason, rule, f"{reply.code} {reply.status}")
 
 
 class SMTPFactory(SessionFactory):
@@ -411,6 +401,7 @@ class SMTPFactory(SessionFactory):
     :ivar service: its name in the configuration: ``smtp``, ``submission`` …
     :ivar office: where receptions come from; its rules may be replaced at any time.
     :ivar context: gives the current TLS context factory, or ``None`` where STARTTLS is not to be had.
+    :ivar logins: how people log in; ``None``: not at all.
     """
 
     def __init__(
@@ -420,12 +411,27 @@ class SMTPFactory(SessionFactory):
         bounds: Bounds,
         clock: IReactorTime,
         service: str = "smtp",
+        logins: Logins | None = None,
     ) -> None:
         super().__init__(bounds, clock)
         self.office = office
         self.hostname = office.hostname
         self.context = context
         self.service = service
+        self.logins = logins
+
+    def needsLogin(self, client: str) -> bool:
+        """Whether mail from this IP address is taken after a login only (RFC 6409 §4.3)."""
+        return self.service in _SUBMISSION
+
+    def greetingDelay(self, client: str) -> float:
+        """How many seconds a client of this IP address waits for the greeting."""
+        rules = self.office.rules
+        if not rules.greeting_delay or self.service in _SUBMISSION:
+            return 0.0
+        return rules.greeting_delay if rules.networks.match(client) is None else 0.0
 
     def buildProtocol(self, addr: IAddress | None) -> SMTPServer:  # type: ignore[override]
-        return SMTPServer(self)
+        session = SMTPServer(self)
+        session.meet(addr)
+        return session

@@ -15,9 +15,11 @@ the same after it, 421 excepted              all accepted recipients: DOUBT
 ===========================================  =====================================================
 
 With PIPELINING the whole envelope and DATA are one write (RFC 2920). What a host does not offer is not
-used: SIZE (RFC 1870; a message over the size announced is not offered at all), 8BITMIME (RFC 6152; to a
-host without it 8-bit content is sent as it is, as nearly all hosts take it), SMTPUTF8 (RFC 6531; a message
-that needs it fails with 5.6.7 where it is not offered) and DSN (RFC 3461).
+used: SIZE (RFC 1870; a message over the size announced is not offered at all), 8BITMIME (RFC 6152; a
+message whose content holds 8-bit octets fails with 5.6.3 where it is not offered), SMTPUTF8 (RFC 6531; a
+message that needs it fails with 5.6.7 where it is not offered) and DSN (RFC 3461). Only REQUIRETLS is
+insisted on where the message asks for it (RFC 8689 §4.2): a host without it, or without TLS, is not told of
+the message and is passed over, 5.7.30.
 """
 
 import re
@@ -89,7 +91,8 @@ class Transaction:
 
     async def _sort_out(self) -> list[Recipient]:
         """The recipients that this host can be asked about."""
-        if refusal := self._refusal_of_size() or await self._refusal_of_sender():
+        refusal = self._refusal_of_host() or self._refusal_of_size()
+        if refusal := refusal or await self._refusal_of_sender() or await self._refusal_of_content():
             self._settle(refusal)
             return []
         for recipient in self._recipients:
@@ -98,6 +101,11 @@ class Transaction:
             elif not recipient.address.is_ascii and not self._offers("SMTPUTF8"):
                 self.outcomes[recipient] = self._never(Scope.RECIPIENT, "no SMTPUTF8 there", "5.6.7")
         return [recipient for recipient in self._recipients if recipient not in self.outcomes]
+
+    def _refusal_of_host(self) -> Failed | None:
+        if not self._envelope.requiretls or (self._conversation.tls and self._offers("REQUIRETLS")):
+            return None
+        return self._never(Scope.HOST, "the message needs REQUIRETLS, which is not offered there", "5.7.30")
 
     def _refusal_of_size(self) -> Failed | None:
         limit = self._conversation.extensions.get("SIZE", "")
@@ -117,6 +125,20 @@ class Transaction:
             # Many ask for SMTPUTF8 with every message; what does not need it goes without.
             return None
         return self._never(Scope.MESSAGE, "message needs SMTPUTF8, which is not offered there", "5.6.7")
+
+    async def _refusal_of_content(self) -> Failed | None:
+        """RFC 6152 §3: what needs eight bits is not sent to a host that has seven."""
+        if self._envelope.body != "8BITMIME" or self._offers("8BITMIME") or await self._content_is_ascii():
+            return None
+        return self._never(Scope.MESSAGE, "message needs 8BITMIME, which is not offered there", "5.6.3")
+
+    async def _content_is_ascii(self) -> bool:
+        offset = 0
+        while data := await self._read(offset):
+            if not data.isascii():
+                return False
+            offset += len(data)
+        return True
 
     async def _header_is_ascii(self) -> bool:
         offset, tail = 0, b""
@@ -193,6 +215,8 @@ class Transaction:
             words.append(b"BODY=8BITMIME")
         if self._offers("SMTPUTF8") and self._needs_utf8():
             words.append(b"SMTPUTF8")
+        if envelope.requiretls:
+            words.append(b"REQUIRETLS")
         if self._offers("DSN"):
             if envelope.ret:
                 words.append(b"RET=" + envelope.ret.encode("ascii"))
@@ -257,7 +281,7 @@ class Transaction:
             return
         if reply.code < 300:
             status = enhanced_status(200, reply)
-            self._settle(Delivered(said(reply), status, self._host))
+            self._settle(Delivered(said(reply), status, self._host, reports=self._offers("DSN")))
         elif reply.is_positive:
             self._settle(self._senseless(reply).outcome(Scope.DOUBT, self._host))
         else:

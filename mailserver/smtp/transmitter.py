@@ -1,21 +1,32 @@
 """The SMTP client as couriers see it: one host, one message, an outcome for every recipient.
 
 :class:`Transmitter` connects to an address, opens the conversation (greeting, EHLO or HELO, STARTTLS and
-EHLO again), runs the transaction, and takes its leave without keeping anybody waiting for it: the outcomes
-are returned as soon as the host has given them.
+EHLO again, AUTH where we have a login there), runs the transaction, and takes its leave without keeping
+anybody waiting for it: the outcomes are returned as soon as the host has given them.
 
-TLS is used where it is offered. Under ``Trust.ANY`` a refused STARTTLS means going on in clear, and a
-handshake that fails means one more connection, in clear: mail must not wait for TLS that nobody asked
-for (RFC 7435). Under ``Trust.PKIX`` both, and a host without STARTTLS, are trouble with the host.
+A connection that is fit for another message waits for one for a while (:mod:`mailserver.smtp.standby`), and
+RSET comes first where the last message was not taken. One that proves dead before the host has said
+anything to the new message is as if it had not been: a fresh one takes its place, in the same attempt.
+
+TLS is used as the exchanger's :class:`~mailserver.model.exchanger.Security` says. Under ``MAY`` a refused
+STARTTLS means going on in clear, and a handshake that fails means one more connection, in clear: mail must
+not wait for TLS that nobody asked for (RFC 7435). That a host could do better before is journal trouble.
+Under ``ENCRYPT`` and ``VERIFY`` both, and a host without STARTTLS, are trouble with the host. A message
+with REQUIRETLS goes out under ``VERIFY`` always (RFC 8689 §4.2), and so does a password.
 
 A host that refuses the connection, the greeting or EHLO is trouble of HOST reach, with its reply where it
 gave one. Nothing about a host is ever raised; cancelling ``transmit`` cuts the connection.
 """
 
-from collections.abc import Sequence
+import binascii
+import secrets
+from base64 import b64decode, b64encode
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
@@ -27,16 +38,61 @@ from zope.interface import implementer
 from mailserver import journal
 from mailserver.interfaces import IContent, ITransmitter
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Exchanger
-from mailserver.model.outcome import Delivered, Outcome, Scope
+from mailserver.model.exchanger import Exchanger, Login, Security
+from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope
 from mailserver.model.reply import Reply
 from mailserver.net.tls import ClientTLS, Trust
 from mailserver.smtp.client import Conversation, Deadlines
+from mailserver.smtp.standby import Standby
 from mailserver.smtp.transaction import Transaction
-from mailserver.smtp.trouble import HostTrouble, TLSTrouble, in_one_line
+from mailserver.smtp.trouble import HostTrouble, TLSTrouble, in_one_line, said
 from mailserver.wire.replies import parse_extensions
+from mailserver.wire.sasl_client import ClientExchange, choose
+from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["Transmitter"]
+
+_REMEMBERED = 10_000
+"""The hosts of which it is remembered that they can do TLS."""
+
+Compute = Callable[[Callable[[], bytes]], Awaitable[bytes]]
+
+
+async def _here(work: Callable[[], bytes]) -> bytes:
+    return work()
+
+
+@frozen
+class _Terms:
+    """With whom we speak, and how: all that a connection is made by."""
+
+    host: str
+    address: str
+    port: int
+    security: Security
+    login: Login | None
+
+    def __str__(self) -> str:
+        return f"{self.host}[{self.address}]:{self.port}"
+
+
+@frozen(eq=False)
+class _Errand:
+    """What is to be done, and until when."""
+
+    exchanger: Exchanger
+    envelope: Envelope
+    content: IContent
+    recipients: Sequence[Recipient]
+    until: float
+
+    @property
+    def terms(self) -> _Terms:
+        """How it has to be done."""
+        exchanger = self.exchanger
+        strict = self.envelope.requiretls or exchanger.login is not None
+        security = Security.VERIFY if strict else exchanger.security
+        return _Terms(exchanger.host, exchanger.address, exchanger.port, security, exchanger.login)
 
 
 @implementer(ITransmitter)
@@ -46,7 +102,10 @@ class Transmitter:
     :param reactor: makes the connections (``IReactorTCP``).
     :param clock: measures the deadlines; usually the same object.
     :param hostname: what we call ourselves in EHLO (A-labels).
-    :param tls: makes TLS connections; ``None``: STARTTLS is never said.
+    :param tls: makes TLS connections that verify nothing; ``None``: STARTTLS is never said under ``MAY``.
+    :param strict: makes those that verify.
+    :param standby: keeps connections for the next message; ``None``: none is kept.
+    :ivar compute: runs a function that takes long, elsewhere; may be replaced before the first message.
     """
 
     _log = Logger()
@@ -58,82 +117,142 @@ class Transmitter:
         hostname: str,
         tls: ClientTLS | None = None,
         deadlines: Deadlines | None = None,
+        strict: ClientTLS | None = None,
+        standby: Standby | None = None,
     ) -> None:
         self._reactor = reactor
         self._clock = clock
         self._identity = hostname.encode("ascii")
         self._tls = tls
+        self._strict = strict
         self._deadlines = deadlines or Deadlines()
+        self._standby = standby or Standby(clock)
+        self.compute: Compute = _here
         self._standing: set[Conversation] = set()
+        self._encrypted: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     async def transmit(
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
         begun = self._clock.seconds()
-        tls = ""
-        try:
-            conversation = await self._open(exchanger, begun + self._deadlines.attempt)
-        except HostTrouble as trouble:
-            outcome: Outcome = trouble.outcome(Scope.HOST, exchanger.host)
-            outcomes = dict.fromkeys(recipients, outcome)
-        else:
-            tls = conversation.tls
-            outcomes = await self._hand_over(conversation, exchanger.host, envelope, content, recipients)
+        errand = _Errand(exchanger, envelope, content, recipients, begun + self._deadlines.attempt)
+        tls, outcomes = await self._run(errand)
         seconds = self._clock.seconds() - begun
         journal.attempted(envelope.id, exchanger, exchanger.preference, _sum_up(outcomes), seconds, tls)
         return outcomes
 
     async def stop(self) -> None:
         """Cut the connections that still stand, and return when they are gone."""
+        self._standby.clear()
         for conversation in list(self._standing):
             conversation.abandon(HostTrouble("the server stops"))
             await conversation.gone
 
     # --- the message -------------------------------------------------------------------------------
 
+    async def _run(self, errand: "_Errand") -> tuple[str, dict[Recipient, Outcome]]:
+        """Over which TLS it went, and what became of it."""
+        if (kept := self._standby.take(errand.terms)) is not None:
+            conversation, used = kept
+            conversation.until = errand.until
+            outcomes = await self._offer_again(conversation, errand, used)
+            if outcomes is not None:
+                return conversation.tls, outcomes
+        try:
+            conversation = await self._open(errand.terms, errand.until)
+        except HostTrouble as trouble:
+            outcome: Outcome = trouble.outcome(Scope.HOST, errand.exchanger.host)
+            return "", dict.fromkeys(errand.recipients, outcome)
+        return conversation.tls, await self._hand_over(conversation, errand, 0)
+
+    async def _offer_again(
+        self, conversation: Conversation, errand: "_Errand", used: int
+    ) -> dict[Recipient, Outcome] | None:
+        """Over a connection that was kept; ``None``: it is dead, and nobody has heard of the message."""
+        heard = conversation.heard
+        outcomes = await self._hand_over(conversation, errand, used)
+        dead = conversation.heard == heard and not conversation.is_idle
+        silent = (
+            isinstance(it, Delayed) and it.scope is Scope.HOST and not it.code for it in outcomes.values()
+        )
+        return None if dead and all(silent) else outcomes
+
     async def _hand_over(
-        self,
-        conversation: Conversation,
-        host: str,
-        envelope: Envelope,
-        content: IContent,
-        recipients: Sequence[Recipient],
+        self, conversation: Conversation, errand: "_Errand", used: int
     ) -> dict[Recipient, Outcome]:
         """Run a transaction, and more while the host takes some recipients at a time (§4.5.3.1.10)."""
         outcomes: dict[Recipient, Outcome] = {}
-        offered = recipients
+        offered = errand.recipients
+        delivered = False
         try:
             while offered:
-                transaction = Transaction(conversation, host, envelope, content, offered)
+                transaction = Transaction(
+                    conversation, errand.exchanger.host, errand.envelope, errand.content, offered
+                )
                 outcomes |= await transaction.run()
                 delivered = any(isinstance(outcome, Delivered) for outcome in transaction.outcomes.values())
                 offered = transaction.surplus if delivered and conversation.is_idle else []
+            if not delivered and self._standby.is_used and conversation.is_idle:
+                await self._reset(conversation)
         except BaseException:
             conversation.abandon(HostTrouble("cancelled"))
             raise
-        # One connection for one message. To keep it for the next: ``is_idle`` says whether it can be; where
-        # the envelope was refused, RSET comes first.
-        conversation.leave()
+        self._standby.keep(errand.terms, conversation, used + 1)
         return outcomes
+
+    async def _reset(self, conversation: Conversation) -> None:
+        """Make a connection whose last message was not taken fit for the next. Raises nothing."""
+        try:
+            _demand(await conversation.ask(b"RSET", "RSET", conversation.deadlines.farewell))
+        except HostTrouble as trouble:
+            conversation.abandon(trouble)
 
     # --- the way there -----------------------------------------------------------------------------
 
-    async def _open(self, exchanger: Exchanger, until: float) -> Conversation:
+    async def _open(self, terms: "_Terms", until: float) -> Conversation:
         """A conversation in which MAIL can be said. Raises :class:`HostTrouble`."""
+        tls = self._tls_for(terms)
         try:
-            return await self._dial(exchanger, until, self._tls)
+            conversation = await self._dial(terms, until, tls)
         except TLSTrouble as trouble:
-            if self._tls is None or self._tls.trust is not Trust.ANY:
+            if tls is None or terms.security is not Security.MAY:
                 raise
             self._log.info(
-                "going on in clear with {host}: {why}", host=str(exchanger), why=in_one_line(trouble.text)
+                "going on in clear with {host}: {why}", host=terms.host, why=in_one_line(trouble.text)
             )
-        return await self._dial(exchanger, until, None)
+            conversation = await self._dial(terms, until, None)
+        self._compare(terms, conversation)
+        return conversation
 
-    async def _dial(self, exchanger: Exchanger, until: float, tls: ClientTLS | None) -> Conversation:
-        conversation = await self._connect(exchanger, until, tls)
+    def _tls_for(self, terms: "_Terms") -> ClientTLS | None:
+        match terms.security:
+            case Security.NONE:
+                return None
+            case Security.VERIFY:
+                if self._strict is None:
+                    self._strict = ClientTLS(Trust.PKIX)
+                return self._strict
+            case Security.ENCRYPT:
+                return self._tls or ClientTLS()
+        return self._tls
+
+    def _compare(self, terms: "_Terms", conversation: Conversation) -> None:
+        """Notice where TLS was and is no more: somebody may stand between."""
+        key = terms.address, terms.port
+        if conversation.tls:
+            self._encrypted[key] = None
+            self._encrypted.move_to_end(key)
+            if len(self._encrypted) > _REMEMBERED:
+                self._encrypted.popitem(last=False)
+        elif terms.security is Security.MAY and key in self._encrypted:
+            journal.trouble("TLS", "in clear to a host that could do TLS before", host=terms.host)
+
+    async def _dial(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
+        conversation = await self._connect(terms, until, tls)
         try:
-            await self._greet(conversation, tls)
+            await self._greet(conversation, tls, terms.security)
+            if terms.login is not None:
+                await self._log_in(conversation, terms.login)
         except HostTrouble:
             conversation.leave()
             raise
@@ -142,23 +261,23 @@ class Transmitter:
             raise
         return conversation
 
-    async def _connect(self, exchanger: Exchanger, until: float, tls: ClientTLS | None) -> Conversation:
-        creator = tls.creator(exchanger.host or exchanger.address) if tls is not None else None
+    async def _connect(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
+        creator = tls.creator(terms.host or terms.address) if tls is not None else None
         conversation = Conversation(self._identity, creator, self._deadlines, self._clock, until)
-        family = TCP6ClientEndpoint if ip_address(exchanger.address).version == 6 else TCP4ClientEndpoint
+        family = TCP6ClientEndpoint if ip_address(terms.address).version == 6 else TCP4ClientEndpoint
         seconds = max(min(self._deadlines.connect, until - self._clock.seconds()), 0.0)
-        endpoint = family(self._reactor, exchanger.address, exchanger.port, timeout=seconds)
+        endpoint = family(self._reactor, terms.address, terms.port, timeout=seconds)
         try:
             await endpoint.connect(_Dialing(conversation))
         except ConnectingCancelledError:
             raise CancelledError from None
         except (ConnectError, OSError) as error:
-            raise HostTrouble(f"no connection to {exchanger}: {error}", "4.4.1") from error
+            raise HostTrouble(f"no connection to {terms}: {error}", "4.4.1") from error
         self._standing.add(conversation)
         _ = conversation.gone.addCallback(lambda _: self._standing.discard(conversation))
         return conversation
 
-    async def _greet(self, conversation: Conversation, tls: ClientTLS | None) -> None:
+    async def _greet(self, conversation: Conversation, tls: ClientTLS | None, security: Security) -> None:
         deadlines = conversation.deadlines
         _demand(await conversation.answer("the connection", deadlines.greeting))
         await self._hello(conversation)
@@ -170,7 +289,7 @@ class Transmitter:
                 await conversation.secure()
                 await self._hello_inside(conversation)
                 return
-        if tls.trust is not Trust.ANY:
+        if security is not Security.MAY:
             raise TLSTrouble("the host does not do STARTTLS now", "4.7.4")
 
     async def _hello(self, conversation: Conversation) -> None:
@@ -192,6 +311,36 @@ class Transmitter:
                 raise
             # TLS 1.3 is complete for us before the host has agreed; its refusal shows only now.
             raise TLSTrouble(f"TLS broke: {trouble.text}", "4.7.5") from trouble
+
+    async def _log_in(self, conversation: Conversation, login: Login) -> None:
+        """RFC 4954. A login that is refused is a mistake of ours, and delays the mail until it is mended."""
+        offered = conversation.extensions.get("AUTH", "").upper().split()
+        exchange = choose(offered, login.name.encode(), login.password.encode(), secrets.token_urlsafe(24))
+        if not conversation.tls or exchange is None:
+            raise HostTrouble("the host offers no login that we know, in TLS", "4.7.0")
+        try:
+            reply = await self._exchange(conversation, exchange)
+        except BadSyntax as flaw:
+            raise HostTrouble(f"the login failed: {flaw}", "4.7.0") from flaw
+        if reply.code != 235 or not exchange.done:
+            raise HostTrouble(f"the host refuses our login: {said(reply)}", "4.7.8")
+
+    async def _exchange(self, conversation: Conversation, exchange: ClientExchange) -> Reply:
+        seconds = conversation.deadlines.hello
+        initial = exchange.initial()
+        words = [b"AUTH", exchange.name.encode("ascii")]
+        if initial is not None:
+            words.append(b64encode(initial) or b"=")
+        reply = await conversation.ask(b" ".join(words), "AUTH", seconds)
+        while reply.code == 334:
+            try:
+                challenge = b64decode(reply.text.encode(), validate=True)
+                answer = await self.compute(lambda: exchange.answer(challenge))  # noqa: B023 - awaited here
+            except (BadSyntax, binascii.Error) as flaw:
+                await conversation.ask(b"*", "AUTH", seconds)
+                raise BadSyntax(str(flaw)) from flaw
+            reply = await conversation.ask(b64encode(answer), "AUTH", seconds)
+        return reply
 
 
 def _demand(reply: Reply) -> None:

@@ -9,6 +9,11 @@
 ``writer.py``    the thread that commits: all that waits in one transaction
 ``reader.py``    the thread that reads: what is due, and its content
 ``content.py``   stored content: :class:`~mailserver.interfaces.IContent`
+``listing.py``   what the queue tools show, without a server
+``selecting.py`` which mail their filters mean
+``orders.py``    what the administrator orders, as changes of the database
+``history.py``   what became of mail that is gone; a database of its own
+``story.py``     all that is known of one message when it goes
 ``recent.py``    what was committed lately, still in memory
 ``rows.py``      envelopes and outcomes as rows, and back
 ``schema.py``    the tables

@@ -26,14 +26,20 @@ SMALL = 256 * 1024
 WINDOW = 1024 * 1024
 """So many octets may wait for the disk before the sender is asked to pause."""
 
+_HEAD = 64 * 1024
+
 
 @frozen
 class Sealed:
-    """Complete content: the ``chunks`` of a small one, or the name of a ``file`` that is on the disk."""
+    """Complete content: the ``chunks`` of a small one, or the name of a ``file`` that is on the disk.
+
+    :ivar head: of a large one, as much of its beginning as was at hand.
+    """
 
     size: int
     chunks: tuple[bytes, ...] = ()
     file: str | None = None
+    head: bytes = b""
 
 
 class _File:
@@ -95,6 +101,7 @@ class Body:
         "_chunks",
         "_disk",
         "_file",
+        "_head",
         "_held",
         "_path",
         "_pool",
@@ -110,6 +117,7 @@ class Body:
         self._path = path
         self._file: _File | None = None
         self._chunks: list[bytes] = []
+        self._head = b""
         self._held = 0  # octets in memory, those in the hands of a thread included
         self._writing: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
@@ -128,6 +136,7 @@ class Body:
             if self._held <= SMALL:
                 return None
             self._file = _File(self._disk, self._path)
+            self._head = b"".join(self._chunks)[:_HEAD]
         if self._writing is None:
             self._start_writing(self._file)
         return self._turn() if self._held > WINDOW else None
@@ -147,7 +156,7 @@ class Body:
         if self._trouble is not None:
             raise self._trouble
         if self._file is not None:
-            return Sealed(self.size, file=self._path.name)
+            return Sealed(self.size, file=self._path.name, head=self._head)
         return Sealed(self.size, chunks=tuple(self._chunks))
 
     def discard(self) -> None:

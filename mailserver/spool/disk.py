@@ -7,6 +7,8 @@ Every method blocks, raises ``OSError``, and is called in a thread of its own. F
 import os
 from pathlib import Path
 
+from mailserver.files import sync_directory
+
 __all__ = ["Disk"]
 
 
@@ -14,9 +16,12 @@ class Disk:
     """The real file system."""
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory and its parents, or mend the mode of one that is there."""
+        """Make a directory, durably and with its parents, or mend the mode of one that is there."""
+        missing = [parent for parent in path.parents if not parent.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
+        for made in (*reversed(missing), path):
+            self.sync_directory(made.parent)
 
     def create(self, path: Path) -> int:
         """Make a file that must not exist yet; returns its descriptor."""
@@ -44,11 +49,7 @@ class Disk:
 
     def sync_directory(self, path: Path) -> None:
         """Wait until the names in a directory are on the disk."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(path)
 
     def remove(self, path: Path) -> None:
         """Remove a file; one that is not there is as good as removed."""

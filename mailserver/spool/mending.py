@@ -12,7 +12,7 @@ one is set aside the next start begins again.
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -31,14 +31,16 @@ _PATIENCE = 3.0
 _STEPS = 50_000
 
 _COPIED = {
-    "message": ("number", "number, id, arrived, sender, size, facts, file"),
+    "message": ("number", "number, id, arrived, sender, size, facts, file, message_id"),
     "recipient": (
         "message",
         "message, number, address, original, notify, destination, state, next_attempt, attempts, warned,"
-        " last_attempt, scope, status, reply, host, code",
+        " last_attempt, scope, status, reply, host, code, hold, route",
     ),
     "content": ("message", "message, crc, octets"),
 }
+_SINCE_VERSION_2 = {"message": ", message_id", "recipient": ", hold, route"}
+_ORDERS = {"pause": "name, since", "rule": "number, field, value, since"}
 
 
 def is_sound(connection: sqlite3.Connection, thoroughly: bool) -> bool:
@@ -112,8 +114,10 @@ def _save_from(damaged: Path, target: sqlite3.Connection) -> tuple[int, int]:
     with suppress(sqlite3.Error), closing(schema.connect(damaged, read_only=True)) as source:
         source.text_factory = _strict_text
         source.execute("PRAGMA writable_schema = ON")  # else a file cut short is not read at all
+        _save_orders(source, target)
+        copied = _columns(source)
         for number in _numbers(source):
-            if _save_message(source, target, number):
+            if _save_message(source, target, number, copied):
                 saved += 1
             else:
                 lost += 1
@@ -124,10 +128,37 @@ def _strict_text(octets: bytes) -> str:
     return octets.decode()
 
 
-def _save_message(source: sqlite3.Connection, target: sqlite3.Connection, number: int) -> bool:
+def _columns(source: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+    """What is copied of each table: all, or what a database of version 1 has of it."""
+    copied = {}
+    for table, (key, columns) in _COPIED.items():
+        try:
+            # Compiling it looks at the layout only, not at a row that may be damaged.
+            source.execute(f"EXPLAIN SELECT {columns} FROM {table}")  # noqa: S608
+        except sqlite3.OperationalError:
+            columns = columns.removesuffix(_SINCE_VERSION_2.get(table, ""))
+        copied[table] = key, columns
+    return copied
+
+
+def _save_orders(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """What the administrator has ordered, as far as it can be read."""
+    for table, columns in _ORDERS.items():
+        marks = ", ".join("?" * (columns.count(",") + 1))
+        with suppress(sqlite3.Error, UnicodeDecodeError):
+            rows = source.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608
+            target.executemany(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
+
+
+def _save_message(
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    number: int,
+    copied: Mapping[str, tuple[str, str]],
+) -> bool:
     target.execute("SAVEPOINT message")
     try:
-        for table, (key, columns) in _COPIED.items():
+        for table, (key, columns) in copied.items():
             rows = source.execute(f"SELECT {columns} FROM {table} WHERE {key} = ?", (number,)).fetchall()  # noqa: S608
             if table == "content":
                 rows = [row for row in rows if _is_whole(target, *row)]

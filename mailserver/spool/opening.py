@@ -39,9 +39,12 @@ def prepare(directory: Path, disk: Disk, stamp: str, tell: Callable[[str], None]
     disk.make_directory(directory)
     disk.make_directory(directory / CONTENT)
     database, new, mark = directory / DATABASE, directory / mending.NEW, directory / MARK
-    if not database.exists() and not (new.exists() and _finding(new, thoroughly=True) is None):
-        mending.make(disk, new)
-    if not database.exists():  # made just now, or a crash came between the two renames of a mending
+    if not database.exists():
+        # A first start, a database that is gone, or a crash between the two renames of a mending.
+        if not (new.exists() and _finding(new, thoroughly=True) is None):
+            mending.make(disk, new)
+        if aside := _set_stray_aside(disk, new, stamp):
+            tell(f"{database} is missing; the content of its messages is set aside as {aside}")
         new.rename(database)
         disk.sync_directory(directory)
     finding = _finding(database, thoroughly=mark.exists())
@@ -73,18 +76,24 @@ def _finding(database: Path, thoroughly: bool) -> str | None:
 
 def _mend(disk: Disk, database: Path, stamp: str, tell: Callable[[str], None]) -> None:
     saved, lost = mending.save(disk, database)
-    new = database.with_name(mending.NEW)
-    with closing(schema.connect(new)) as connection:
-        stray = _stray(connection, database.parent / CONTENT)
-    if stray:
-        # They belong to messages that were lost with the database: not to be swept as litter.
-        aside = database.with_name(f"{CONTENT}.corrupt-{stamp}")
-        disk.make_directory(aside)
-        for path in stray:
-            path.rename(aside / path.name)
-        disk.sync_directory(aside)
+    _set_stray_aside(disk, database.with_name(mending.NEW), stamp)
     kept = mending.set_aside(disk, database, stamp)
     tell(f"set aside as {kept}; {saved} messages saved from it, {lost} seen but not readable")
+
+
+def _set_stray_aside(disk: Disk, new: Path, stamp: str) -> Path | None:
+    """Move the content that the new database does not name out of the way; where it is now, if any."""
+    with closing(schema.connect(new)) as connection:
+        stray = _stray(connection, new.parent / CONTENT)
+    if not stray:
+        return None
+    # It belongs to messages that were lost with the old database: not to be swept as litter.
+    aside = new.with_name(f"{CONTENT}.corrupt-{stamp}")
+    disk.make_directory(aside)
+    for path in stray:
+        path.rename(aside / path.name)
+    disk.sync_directory(aside)
+    return aside
 
 
 def open_writer(directory: Path) -> sqlite3.Connection:
@@ -94,6 +103,7 @@ def open_writer(directory: Path) -> sqlite3.Connection:
         connection = schema.connect(database)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        schema.upgrade(connection)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_KEPT}")
     except sqlite3.Error as error:

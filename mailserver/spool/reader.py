@@ -8,6 +8,8 @@ as it was before a settlement still sees the duty as taken.
 before all, and one duty is taken of each in turn. Its cost grows with the destinations that something is due
 for and with the duties taken, not with the messages that wait.
 
+What is paused is left out. :meth:`Reader.seize` takes mail that is held, for those who end or change it.
+
 A message that cannot be read is told, and left out until the next start, so that it keeps nobody else
 waiting.
 """
@@ -17,6 +19,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
+from math import inf
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -24,6 +27,7 @@ from attrs import frozen
 
 from mailserver.interfaces import Duty
 from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.spool.orders import EVERYTHING
 from mailserver.spool.recent import Recent
 from mailserver.spool.rows import ENVELOPE_COLUMNS, RECIPIENT_COLUMNS, read_envelope, read_waiting
 from mailserver.spool.trouble import Damage, as_trouble, is_damage
@@ -40,11 +44,13 @@ class Taken:
     :ivar message: the message's number.
     :ivar file: of its content, if it is large.
     :ivar numbers: of its recipients, by value.
+    :ivar since: when it was taken.
     """
 
     message: int
     file: str | None
     numbers: dict[Recipient, list[int]]
+    since: float = inf
 
 
 @frozen
@@ -56,6 +62,7 @@ class Stored:
     file: str | None
 
 
+_PAUSED = "SELECT name FROM pause"
 _DUE_DESTINATIONS = "SELECT name FROM destination WHERE due <= ? ORDER BY due"
 _DUE_MESSAGES = """
     SELECT message FROM recipient INDEXED BY due
@@ -67,6 +74,17 @@ _DUE_RECIPIENTS = f"""
     SELECT number, {RECIPIENT_COLUMNS} FROM recipient
     WHERE message = ? AND destination = ? AND state = 'waiting' AND next_attempt <= ? ORDER BY number
 """  # noqa: S608
+_HELD_RECIPIENTS = f"""
+    SELECT number, {RECIPIENT_COLUMNS} FROM recipient
+    WHERE message = ? AND destination = ? AND state = 'held' AND hold = ? ORDER BY number
+"""  # noqa: S608
+_HELD = """
+    SELECT DISTINCT message FROM recipient WHERE message > ? AND state = 'held' AND hold = ?
+    ORDER BY message LIMIT ?
+"""
+_HELD_DESTINATIONS = """
+    SELECT DISTINCT destination FROM recipient WHERE message = ? AND state = 'held' AND hold = ?
+"""
 _DESTINATIONS = "SELECT name, due FROM destination ORDER BY due"
 _TIMES = """
     SELECT message, next_attempt FROM recipient INDEXED BY due
@@ -126,6 +144,28 @@ class Reader:
                     lane.close()  # an open cursor would keep the snapshot, and the write-ahead log, alive
         return duties
 
+    def seize(self, hold: str, after: int, limit: int) -> tuple[list[tuple[Duty, Taken]], int, int | None]:
+        """Take what is held for this very reason and nobody has taken, of up to ``limit`` messages.
+
+        :returns: duties, how many were left out because somebody has them, and after which message the next
+            portion begins; ``None`` when this was the last.
+        """
+        duties: list[tuple[Duty, Taken]] = []
+        with self._snapshot():
+            messages = [number for (number,) in self._connection.execute(_HELD, (after, hold, limit))]
+            taken = 0
+            for message in messages:
+                for (destination,) in self._connection.execute(
+                    _HELD_DESTINATIONS, (message, hold)
+                ).fetchall():
+                    if message in self._busy.get(destination, ()):
+                        taken += 1
+                    elif message not in self._damaged:
+                        duty = self._duty(message, destination, _HELD_RECIPIENTS, hold)
+                        if duty is not None:
+                            duties.append(duty)
+        return duties, taken, messages[-1] if len(messages) == limit else None
+
     def forget(self, taken: Sequence[tuple[str, int]]) -> None:
         """These are taken no more: pairs of a destination and a message's number."""
         for destination, message in taken:
@@ -144,10 +184,17 @@ class Reader:
             return None  # damage at one destination keeps no other waiting
 
     def _in_turn(self, now: float) -> list[str]:
-        names = [name for (name,) in self._connection.execute(_DUE_DESTINATIONS, (now,))]
+        paused = self._paused()
+        if EVERYTHING in paused:
+            return []
+        due = self._connection.execute(_DUE_DESTINATIONS, (now,))
+        names = [name for (name,) in due if name not in paused]
         self._turns = {name: self._turns[name] for name in names if name in self._turns}
         names.sort(key=lambda name: self._turns.get(name, 0))
         return names
+
+    def _paused(self) -> set[str]:
+        return {name for (name,) in self._connection.execute(_PAUSED)}
 
     def _lane(self, destination: str, now: float) -> Generator[tuple[Duty, Taken], None, None]:
         """The duties due at one destination, longest due first."""
@@ -155,14 +202,16 @@ class Reader:
             for (message,) in messages:
                 if message in self._busy.get(destination, ()) or message in self._damaged:
                     continue
-                duty = self._duty(message, destination, now)
+                duty = self._duty(message, destination, _DUE_RECIPIENTS, now)
                 if duty is not None:
                     self._turns[destination] = next(self._turn)
                     yield duty
 
-    def _duty(self, message: int, destination: str, now: float) -> tuple[Duty, Taken] | None:
+    def _duty(
+        self, message: int, destination: str, recipients: str, which: float | str
+    ) -> tuple[Duty, Taken] | None:
         try:
-            duty = self._read_duty(message, destination, now)
+            duty = self._read_duty(message, destination, recipients, which)
         except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
             if isinstance(error, sqlite3.Error) and not is_damage(error):
                 raise
@@ -172,7 +221,9 @@ class Reader:
         self._busy[destination].add(message)
         return duty
 
-    def _read_duty(self, message: int, destination: str, now: float) -> tuple[Duty, Taken]:
+    def _read_duty(
+        self, message: int, destination: str, recipients: str, which: float | str
+    ) -> tuple[Duty, Taken]:
         found = self._connection.execute(_MESSAGE, (message,)).fetchone()
         if found is None:
             raise LookupError("recipients without a message")
@@ -180,7 +231,7 @@ class Reader:
         envelope = self._envelope(message, tuple(row))
         numbers: dict[Recipient, list[int]] = {}
         waiting = []
-        for number, *about in self._connection.execute(_DUE_RECIPIENTS, (message, destination, now)):
+        for number, *about in self._connection.execute(recipients, (message, destination, which)):
             each = read_waiting(tuple(about))
             waiting.append(each)
             numbers.setdefault(each.recipient, []).append(number)
@@ -199,7 +250,12 @@ class Reader:
         """As :meth:`mailserver.interfaces.IQueue.next_due`."""
         best: float | None = None
         with self._snapshot(), closing(self._connection.execute(_DESTINATIONS)) as destinations:
+            paused = self._paused()
+            if EVERYTHING in paused:
+                return None
             for name, due in destinations:
+                if name in paused:
+                    continue
                 if best is not None and due >= best:
                     break
                 own = self._earliest(name, due)

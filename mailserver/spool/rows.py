@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 ENVELOPE_COLUMNS = "id, arrived, sender, size, facts"
-RECIPIENT_COLUMNS = "address, original, notify, attempts, warned"
+RECIPIENT_COLUMNS = "address, original, notify, attempts, warned, route"
 
-_FACTS = ("body", "smtputf8", "ret", "envid")
+_FACTS = ("body", "smtputf8", "ret", "envid", "requiretls")
 _USUAL = {name: getattr(attrs.fields(Envelope), name).default for name in _FACTS}
 _ORIGIN = tuple(field.name for field in attrs.fields(Origin))
 _dump = json.JSONEncoder(separators=(",", ":")).encode
@@ -79,11 +79,18 @@ def read_envelope(row: tuple[Any, ...], recipients: Iterable[tuple[Any, ...]]) -
     )
 
 
-def recipient_row(message: int, number: int, recipient: Recipient, due: float) -> tuple[object, ...]:
-    """A new recipient: message, number, address, original, notify, destination, next attempt."""
+def recipient_row(
+    message: int, number: int, recipient: Recipient, due: float, hold: str | None = None
+) -> tuple[object, ...]:
+    """A new recipient: message, number, address, original, notify, destination, next attempt, state, hold.
+
+    :param hold: why it is to be held; ``None`` when it is not.
+    """
     notify = None if recipient.notify is None else " ".join(sorted(recipient.notify))
     address = recipient.address
-    return message, number, spell_address(address), recipient.original, notify, address.domain, due
+    state = "waiting" if hold is None else "held"
+    spelled = spell_address(address)
+    return message, number, spelled, recipient.original, notify, address.domain, due, state, hold
 
 
 def _read_recipient(row: tuple[Any, ...]) -> Recipient:
@@ -93,7 +100,7 @@ def _read_recipient(row: tuple[Any, ...]) -> Recipient:
 
 def read_waiting(row: tuple[Any, ...]) -> Waiting:
     """The waiting recipient of one row of :data:`RECIPIENT_COLUMNS`."""
-    return Waiting(_read_recipient(row), row[3], bool(row[4]))
+    return Waiting(_read_recipient(row), row[3], bool(row[4]), row[5] or "")
 
 
 def settlement_row(settlement: Settlement, now: float) -> tuple[object, ...]:

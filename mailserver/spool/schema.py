@@ -9,15 +9,22 @@ not see damage inside a value. A large content is the file that ``message.file``
 It is derived from ``recipient`` and kept in the same transactions. Because of it, finding what is due costs
 nothing for what is not: neither for messages nor for destinations.
 
-``PRAGMA user_version`` is the version of this layout. A database of a newer version is not touched.
+What the administrator has ordered is here too, so that it outlives a restart: ``recipient.hold`` says why one
+is held, ``recipient.route`` which host it is to go to instead; ``pause`` names the destinations that nothing
+is taken for (``*``: all), ``rule`` the rules by which arriving mail is held. ``attempt`` holds what was tried
+for messages that still wait.
+
+``PRAGMA user_version`` is the version of this layout. An older database is brought up to it by the same
+statements that make a new one (:func:`upgrade`), so both have their tables at the same places. A database of
+a newer version is not touched.
 """
 
 import sqlite3
 from pathlib import Path
 
-__all__ = ["OPEN_STATES", "PAGE", "VERSION", "SpoolUnusable", "connect", "create", "probe"]
+__all__ = ["OPEN_STATES", "PAGE", "VERSION", "SpoolUnusable", "connect", "create", "probe", "upgrade"]
 
-VERSION = 1
+VERSION = 2
 
 PAGE = 4096
 """Octets of a database page."""
@@ -25,7 +32,7 @@ PAGE = 4096
 OPEN_STATES = "('waiting', 'held')"
 """The states of a recipient whose message must be kept, as SQL. The others: delivered, failed."""
 
-_TABLES = """
+_VERSION_1 = """
 CREATE TABLE message (
     number   INTEGER PRIMARY KEY AUTOINCREMENT,
     id       TEXT NOT NULL UNIQUE,
@@ -67,11 +74,42 @@ CREATE TABLE destination (
 CREATE INDEX destination_due ON destination (due);
 """
 
+_VERSION_2 = """
+ALTER TABLE message ADD COLUMN message_id TEXT;
+ALTER TABLE recipient ADD COLUMN hold TEXT;
+ALTER TABLE recipient ADD COLUMN route TEXT;
+CREATE TABLE attempt (
+    number   INTEGER PRIMARY KEY,
+    message  INTEGER NOT NULL,
+    facts    TEXT NOT NULL
+);
+CREATE INDEX attempt_message ON attempt (message);
+CREATE TABLE pause (
+    name   TEXT PRIMARY KEY,
+    since  REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE rule (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    field   TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    since   REAL NOT NULL
+);
+"""
+
+_STEPS = (_VERSION_1, _VERSION_2)
+
 _PROBES = (
     "SELECT number, id, arrived, sender, size, facts, file FROM message LIMIT 1",
     "SELECT message, crc, octets FROM content LIMIT 1",
     "SELECT message, number, reply FROM recipient INDEXED BY due WHERE state = 'waiting' LIMIT 1",
     "SELECT name, due FROM destination INDEXED BY destination_due ORDER BY due LIMIT 1",
+)
+_PROBES_2 = (
+    "SELECT message_id FROM message LIMIT 1",
+    "SELECT hold, route FROM recipient LIMIT 1",
+    "SELECT number, facts FROM attempt INDEXED BY attempt_message WHERE message = 0",
+    "SELECT name, since FROM pause LIMIT 1",
+    "SELECT number, field, value, since FROM rule LIMIT 1",
 )
 
 
@@ -101,15 +139,29 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty database, all or none."""
     connection.execute(f"PRAGMA page_size = {PAGE}")
+    upgrade(connection)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the layout up to :data:`VERSION`, in one transaction. Does nothing where it is."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _TABLES.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for step in _STEPS[version:]:
+            for statement in step.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+        if version < VERSION:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def probe(connection: sqlite3.Connection) -> None:
     """Use every table and index once. Raises :class:`sqlite3.Error` if one is not as it should be."""
-    for statement in _PROBES:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for statement in _PROBES if version == 1 else _PROBES + _PROBES_2:
         connection.execute(statement).fetchall()

@@ -5,6 +5,7 @@ SQLite (write-ahead log, ``synchronous=FULL``) and one file for each large conte
 
     DIRECTORY/              0700
         spool.db            0600, with spool.db-wal and spool.db-shm while the server runs
+        history.db          0600, what became of mail (mailserver.spool.history)
         content/QUEUE-ID    0600, contents of more than 256 KB
         damaged             damage was met while the server ran; the next start checks everything
         *.corrupt-TIME      set aside by a start that found damage; never removed
@@ -28,8 +29,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -52,14 +54,18 @@ from mailserver.spool.body import Body, Sealed
 from mailserver.spool.content import FileContent, MemoryContent
 from mailserver.spool.disk import Disk
 from mailserver.spool.draft import Draft
+from mailserver.spool.history import History
+from mailserver.spool.orders import NoSuchMessage
 from mailserver.spool.reader import Reader, Taken
 from mailserver.spool.recent import Recent
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.spool.trouble import as_trouble, is_damage
-from mailserver.spool.writer import Changes, Job, Recall, Settle, Store, Writer
+from mailserver.spool.writer import Changes, Job, Order, Recall, Settle, Store, Writer
 from mailserver.threads import Batcher, Busy, CallFromThread, Pool
 
 __all__ = ["Spool", "SpoolUnusable"]
+
+T = TypeVar("T")
 
 _DAY = 86_400.0
 _STEP_BACK = 60.0
@@ -82,7 +88,10 @@ class Spool:
     """
 
     on_arrival: Callable[[], None] | None = None
-    """Called in the reactor's thread after each commit that brought new messages. Calls may be lost."""
+    """Called in the reactor's thread after each commit that made something due. Calls may be lost."""
+
+    history: History | None = None
+    """Is told what becomes of mail; started and stopped with the spool. Set before the start."""
 
     def __init__(
         self,
@@ -126,13 +135,15 @@ class Spool:
         writer = Writer(writing, self._disk, self._contents, self._committed, self._complain)
         writer.perform([Recall(now, now + self._longest_wait)])
         self._reader = Reader(reading, self._recent, self._complain)
-        self._writing: Batcher[Job, None] = Batcher("spool-writer", writer.perform, self._call)
+        self._writing: Batcher[Job, Any] = Batcher("spool-writer", writer.perform, self._call)
         self._reading: Batcher[Callable[[], Any], Any] = Batcher(
             "spool-reader", self._reader.perform, self._call
         )
         self._files.start()
         self._writing.start()
         self._reading.start()
+        if self.history is not None:
+            self.history.start()
 
     async def stop(self) -> None:
         """Commit what was submitted and close. Whatever comes later is :class:`StorageTrouble`."""
@@ -146,6 +157,8 @@ class Spool:
             await DeferredList(meetings, consumeErrors=True)
             await self._files.run(_close, connections)
             self._files.stop()
+            if self.history is not None:
+                await self.history.stop()
 
     # --- those who bring mail
 
@@ -160,10 +173,10 @@ class Spool:
     async def _store(self, envelope: Envelope, content: Sealed) -> None:
         await self._submit(Store(envelope, content, self._now()))
 
-    async def _submit(self, job: Job) -> None:
+    async def _submit(self, job: Job) -> Any:
         try:
-            await self._writing.submit(job)
-        except (CancelledError, StorageTrouble):
+            return await self._writing.submit(job)
+        except (CancelledError, StorageTrouble, NoSuchMessage):
             raise
         except Exception as error:
             raise as_trouble(error) from error
@@ -178,7 +191,7 @@ class Spool:
         self._latest = max(self._latest, now)
         found = await self._ask(lambda: self._reader.take(now, full, limit))
         for duty, taken in found:
-            self._taken[duty.envelope.id, duty.destination] = taken
+            self._taken[duty.envelope.id, duty.destination] = evolve(taken, since=now)
         return [duty for duty, _ in found]
 
     async def next_due(self) -> float | None:
@@ -205,13 +218,49 @@ class Spool:
             raise ValueError(f"{duty.envelope.id} for {duty.destination} is not taken")
         now = self._now()
         stores = await self._seal(reports, now)
+        attempts = self.history.attempts(duty.envelope.id) if self.history is not None else ()
         await self._submit(
-            Settle(duty, taken.message, taken.file, taken.numbers, dict(settlements), stores, now)
+            Settle(
+                duty=duty,
+                message=taken.message,
+                file=taken.file,
+                numbers=taken.numbers,
+                settlements=dict(settlements),
+                reports=stores,
+                now=now,
+                since=taken.since,
+                attempts=attempts,
+            )
         )
 
     def release(self, duty: Duty) -> None:
         """As :meth:`mailserver.interfaces.IQueue.release`."""
         self._forget([duty])
+
+    # --- those who steer
+
+    async def order(self, apply: Callable[[sqlite3.Connection], T]) -> T:
+        """Perform an order (:mod:`mailserver.spool.orders`), durably; what it returns.
+
+        Whoever is made due by it is looked for only after a poke. Raises :class:`StorageTrouble` or
+        :class:`~mailserver.spool.orders.NoSuchMessage`, and then nothing is changed.
+        """
+        result: T = await self._submit(Order(apply))
+        return result
+
+    async def seize(self, hold: str, after: int, limit: int) -> tuple[list[Duty], int, int | None]:
+        """Take what is held for this very reason: see :meth:`mailserver.spool.reader.Reader.seize`.
+
+        The duties are settled or released as those of :meth:`take` are.
+        """
+        found, busy, last = await self._ask(lambda: self._reader.seize(hold, after, limit))
+        for duty, taken in found:
+            self._taken[duty.envelope.id, duty.destination] = taken
+        return [duty for duty, _ in found], busy, last
+
+    def changed(self, id: QueueID) -> None:
+        """The envelope of this message is not what it was: it is read anew."""
+        self._recent.forget(id)
 
     async def _seal(self, reports: Sequence[IReport], now: float) -> tuple[Store, ...]:
         # The call may be made again before the files of the first are gone: names that never meet.
@@ -251,7 +300,9 @@ class Spool:
             if file is not None:
                 removing = Deferred.fromCoroutine(self._files.run(self._disk.remove, self._contents / file))
                 removing = removing.addErrback(self._not_removed)
-        if changes.stored and self.on_arrival is not None:
+        if self.history is not None:
+            self.history.finished(changes.stories)
+        if (changes.stored or changes.due) and self.on_arrival is not None:
             self.on_arrival()
 
     def _not_removed(self, failure: Failure) -> None:

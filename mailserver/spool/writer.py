@@ -4,8 +4,10 @@ Each job stands in a savepoint of its own, so that one that fails takes no other
 itself fails (disk full, EIO), all of the batch fail and nothing of it remains; the commit is not tried again.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -14,13 +16,28 @@ from attrs import evolve, field, frozen
 
 from mailserver.interfaces import Duty, Settlement
 from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.model.outcome import Delivered
 from mailserver.spool import schema
 from mailserver.spool.body import Sealed
 from mailserver.spool.disk import Disk
-from mailserver.spool.rows import ENVELOPE_COLUMNS, envelope_row, recipient_row, settlement_row
+from mailserver.spool.orders import NoSuchMessage, Rule, read_rules
+from mailserver.spool.rows import (
+    ENVELOPE_COLUMNS,
+    envelope_row,
+    recipient_row,
+    settlement_row,
+    spell_address,
+)
+from mailserver.spool.story import Story, find_message_id
 from mailserver.spool.trouble import as_trouble
 
-__all__ = ["Changes", "Job", "Recall", "Settle", "Store", "Writer", "recall"]
+__all__ = ["HOLD", "Changes", "Job", "Order", "Recall", "Settle", "Store", "Writer", "recall"]
+
+_MOST_ATTEMPTS = 30
+"""So many attempts of one message are kept while it waits."""
+
+HOLD = "hold"
+"""The envelope's mark that has a message held when it comes; its value is the reason."""
 
 
 @frozen
@@ -39,6 +56,8 @@ class Settle:
     :ivar message: the message's number in the database.
     :ivar file: of its content, if it is large.
     :ivar numbers: where each recipient of the duty stands.
+    :ivar since: when it was taken. Whoever is due later than that by now was ordered so meanwhile: it holds.
+    :ivar attempts: what was tried for it, for its story.
     """
 
     duty: Duty
@@ -48,6 +67,15 @@ class Settle:
     settlements: Mapping[Recipient, Settlement]
     reports: tuple[Store, ...]
     now: float
+    since: float = inf
+    attempts: Sequence[Mapping[str, Any]] = ()
+
+
+@frozen
+class Order:
+    """What the administrator ordered: ``apply`` does it, and what it returns is the job's result."""
+
+    apply: Callable[[sqlite3.Connection], Any]
 
 
 @frozen
@@ -58,7 +86,7 @@ class Recall:
     horizon: float
 
 
-Job = Store | Settle | Recall
+Job = Store | Settle | Order | Recall
 
 
 @frozen
@@ -69,6 +97,9 @@ class Changes:
     settled: list[Settle] = field(factory=list)
     removed: list[tuple[QueueID, str | None]] = field(factory=list)
     destinations: set[str] = field(factory=set)
+    due: list[int] = field(factory=list)
+    stories: list[Story] = field(factory=list)
+    answer: Any = None
 
     def add(self, other: "Changes") -> None:
         """Take in what a job of the transaction has changed."""
@@ -76,26 +107,46 @@ class Changes:
         self.settled.extend(other.settled)
         self.removed.extend(other.removed)
         self.destinations.update(other.destinations)
+        self.due.extend(other.due)
+        self.stories.extend(other.stories)
 
 
-_ADD_MESSAGE = f"INSERT INTO message ({ENVELOPE_COLUMNS}, file) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
+_ADD_MESSAGE = f"INSERT INTO message ({ENVELOPE_COLUMNS}, file, message_id) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _ADD_CONTENT = "INSERT INTO content (message, crc, octets) VALUES (?, ?, ?)"
 _ADD_RECIPIENT = """
-    INSERT INTO recipient (message, number, address, original, notify, destination, state, next_attempt)
-    VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?)
+    INSERT INTO recipient (message, number, address, original, notify, destination, next_attempt, state, hold)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _SETTLE = """
     UPDATE recipient
-    SET state = ?, next_attempt = coalesce(?, next_attempt), attempts = attempts + 1,
-        warned = max(warned, ?), last_attempt = ?, scope = ?, status = ?, reply = ?, host = ?, code = ?
+    SET state = CASE WHEN state = 'held' AND ?1 = 'waiting' THEN 'held' ELSE ?1 END,
+        next_attempt = CASE WHEN next_attempt > ?2 THEN next_attempt ELSE coalesce(?3, next_attempt) END,
+        attempts = attempts + 1, warned = max(warned, ?),
+        last_attempt = ?, scope = ?, status = ?, reply = ?, host = ?, code = ?
     WHERE message = ? AND number = ?
 """
 _IS_OPEN = f"SELECT 1 FROM recipient WHERE message = ? AND state IN {schema.OPEN_STATES} LIMIT 1"  # noqa: S608
+_IS_DUE = """
+    SELECT 1 FROM recipient
+    WHERE message = ? AND destination = ? AND state = 'waiting' AND next_attempt <= ? LIMIT 1
+"""
 _REMOVE = (
     "DELETE FROM recipient WHERE message = ?",
     "DELETE FROM content WHERE message = ?",
     "DELETE FROM message WHERE number = ?",
 )
+_REMOVE_ATTEMPTS = "DELETE FROM attempt WHERE message = ?"
+_MESSAGE_ID = "SELECT message_id FROM message WHERE number = ?"
+_ENDED = """
+    SELECT address, original, state, last_attempt, attempts, status, reply, host
+    FROM recipient WHERE message = ? ORDER BY number
+"""
+_ATTEMPTS = "SELECT facts FROM attempt WHERE message = ? ORDER BY number"
+_ADD_ATTEMPT = "INSERT INTO attempt (message, facts) VALUES (?, ?)"
+_FORGET_ATTEMPTS = """
+    DELETE FROM attempt WHERE message = ?1 AND number <=
+    (SELECT number FROM attempt WHERE message = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)
+"""
 _EARLIEST = """
     SELECT min(next_attempt) FROM recipient INDEXED BY due WHERE state = 'waiting' AND destination = ?
 """
@@ -128,10 +179,11 @@ class Writer:
         self._contents = contents
         self._committed = committed
         self._complain = complain
+        self._rules: tuple[Rule, ...] | None = None  # unknown: to be read
 
-    def perform(self, jobs: Sequence[Job]) -> list[Exception | None]:
-        """Do all jobs in one transaction; ``None``, or the trouble, for each."""
-        results: list[Exception | None] = []
+    def perform(self, jobs: Sequence[Job]) -> list[Any]:
+        """Do all jobs in one transaction; what each results in, or the trouble, for each."""
+        results: list[Any] = []
         changes = Changes()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -142,12 +194,13 @@ class Writer:
             self._connection.execute("COMMIT")
         except Exception as error:
             self._complain(error)
+            self._rules = None
             self._roll_back()
             results = [as_trouble(error) for _ in jobs]
         else:
             self._committed(changes)
         for job, result in zip(jobs, results, strict=True):
-            if result is not None:
+            if isinstance(result, Exception):
                 self._remove_files_of(job)
         return results
 
@@ -159,7 +212,7 @@ class Writer:
         except sqlite3.Error as error:
             self._complain(error)
 
-    def _attempt(self, job: Job, changes: Changes) -> Exception | None:
+    def _attempt(self, job: Job, changes: Changes) -> Any:
         execute = self._connection.execute
         execute("SAVEPOINT job")
         try:
@@ -169,11 +222,13 @@ class Writer:
                 raise  # SQLite gave up the whole transaction
             execute("ROLLBACK TO job")
             execute("RELEASE job")
+            if isinstance(error, NoSuchMessage):
+                return error
             self._complain(error)
             return as_trouble(error)
         execute("RELEASE job")
         changes.add(made)
-        return None
+        return made.answer
 
     def _do(self, job: Job) -> Changes:
         match job:
@@ -183,6 +238,10 @@ class Writer:
                 return changes
             case Settle():
                 return self._settle(job)
+            case Order():
+                self._rules = None
+                answer = job.apply(self._connection)
+                return Changes(destinations=set(getattr(answer, "destinations", ())), answer=answer)
             case Recall():
                 return Changes(destinations=recall(self._connection, job))
 
@@ -192,38 +251,71 @@ class Writer:
         envelope = job.envelope
         if envelope.size != content.size:
             envelope = evolve(envelope, size=content.size)
-        message = execute(_ADD_MESSAGE, (*envelope_row(envelope), content.file)).lastrowid
+        octets = b"".join(content.chunks) if content.file is None else None
+        message_id = find_message_id(content.head if octets is None else octets)
+        message = execute(_ADD_MESSAGE, (*envelope_row(envelope), content.file, message_id)).lastrowid
         assert message is not None
-        octets = None
-        if content.file is None:
-            octets = b"".join(content.chunks)
+        if octets is not None:
             execute(_ADD_CONTENT, (message, crc32(octets), octets))
-        rows = [recipient_row(message, n, each, job.due) for n, each in enumerate(envelope.recipients)]
+        rows = [
+            recipient_row(message, n, each, job.due, self._hold(envelope, each))
+            for n, each in enumerate(envelope.recipients)
+        ]
         self._connection.executemany(_ADD_RECIPIENT, rows)
         changes.stored.append((envelope, octets))
         changes.destinations.update(recipient.address.domain for recipient in envelope.recipients)
+
+    def _hold(self, envelope: Envelope, recipient: Recipient) -> str | None:
+        """Why a recipient of a message that comes is to be held; ``None``: it is not."""
+        if HOLD in envelope.marks:
+            return envelope.marks[HOLD]
+        if self._rules is None:
+            self._rules = read_rules(self._connection)
+        for rule in self._rules:
+            if rule.matches(envelope.sender, recipient.address):
+                return f"rule {rule.number}: {rule.field} {rule.value}"
+        return None
 
     def _settle(self, job: Settle) -> Changes:
         changes = Changes(settled=[job], destinations={job.duty.destination})
         for report in job.reports:
             self._store(report, changes)
         if self._record(job):
-            for statement in _REMOVE:
+            changes.stories.append(self._story(job))
+            for statement in _REMOVE if _is_first(job) else (*_REMOVE, _REMOVE_ATTEMPTS):
                 self._connection.execute(statement, (job.message,))
             changes.removed.append((job.duty.envelope.id, job.file))
+            return changes
+        if self._connection.execute(_IS_DUE, (job.message, job.duty.destination, job.now)).fetchone():
+            changes.due.append(job.message)
+        if job.attempts:
+            rows = [(job.message, json.dumps(one)) for one in job.attempts]
+            self._connection.executemany(_ADD_ATTEMPT, rows)
+            self._connection.execute(_FORGET_ATTEMPTS, (job.message, _MOST_ATTEMPTS))
         return changes
+
+    def _story(self, job: Settle) -> Story:
+        """All that is known of a message that is about to be removed."""
+        execute = self._connection.execute
+        (message_id,) = execute(_MESSAGE_ID, (job.message,)).fetchone() or ("",)
+        before = []
+        if not _is_first(job):
+            before = [json.loads(facts) for (facts,) in execute(_ATTEMPTS, (job.message,))]
+        if _is_at_once(job):
+            ended: list[tuple[Any, ...]] = list(_ended_now(job))
+        else:
+            ended = execute(_ENDED, (job.message,)).fetchall()
+        return Story(job.duty.envelope, message_id or "", ended, [*before, *job.attempts], job.now)
 
     def _record(self, job: Settle) -> bool:
         """Record the outcomes; whether the message is wanted no more."""
-        finished = 0
+        if _is_at_once(job):
+            return True  # the usual mail: nothing needs to be written that is removed at once
         rows: list[tuple[Any, ...]] = []
         for recipient, settlement in job.settlements.items():
             values = settlement_row(settlement, job.now)
             for number in job.numbers[recipient]:
-                rows.append((*values, job.message, number))
-                finished += settlement.next_attempt is None
-        if finished == len(job.duty.envelope.recipients):
-            return True  # the usual mail: nothing needs to be written that is removed at once
+                rows.append((values[0], job.since, *values[1:], job.message, number))
         self._connection.executemany(_SETTLE, rows)
         return self._connection.execute(_IS_OPEN, (job.message,)).fetchone() is None
 
@@ -242,6 +334,32 @@ class Writer:
                     self._disk.remove(self._contents / store.content.file)
                 except OSError as error:
                     self._complain(error)  # the next start sweeps it
+
+
+def _is_at_once(job: Settle) -> bool:
+    """Whether all recipients of the message end with this attempt."""
+    finished = sum(
+        len(job.numbers[recipient])
+        for recipient, settlement in job.settlements.items()
+        if settlement.next_attempt is None
+    )
+    return finished == len(job.duty.envelope.recipients)
+
+
+def _is_first(job: Settle) -> bool:
+    """Whether nothing was tried before for any recipient of the message, which ends with this attempt."""
+    return _is_at_once(job) and not any(waiting.attempts for waiting in job.duty.waiting)
+
+
+def _ended_now(job: Settle) -> Iterator[tuple[Any, ...]]:
+    """What the rows of the recipients would say, in the columns of :data:`_ENDED`."""
+    for waiting in job.duty.waiting:
+        recipient = waiting.recipient
+        outcome = job.settlements[recipient].outcome
+        state = "delivered" if isinstance(outcome, Delivered) else "failed"
+        address = spell_address(recipient.address)
+        told = (outcome.status, outcome.reply, outcome.host)
+        yield address, recipient.original, state, job.now, waiting.attempts + 1, *told
 
 
 def _refresh(connection: sqlite3.Connection, destination: str) -> None:

@@ -5,6 +5,7 @@ are streams: fed with chunks of any size, they give the same octets however the 
 linear in it, and keep at most four octets in between. All work is done by operations on whole chunks.
 
 - :class:`Unstuffer`: what comes after DATA → content (RFC 5321 §4.5.2, §4.1.1.4).
+- :class:`Chunks`: what comes after BDAT → content (RFC 3030).
 - :class:`Stuffer`: content → what follows DATA, or RETR and TOP of POP3 (RFC 1939 §3).
 - :class:`WireForm`: a file with LF line ends → content.
 
@@ -12,9 +13,14 @@ Only CRLF.CRLF ends the data. LF.LF, CR.CR, LF.CRLF and all their cousins are co
 mail may have: servers that disagree about them can be made to see two messages where one was sent ("SMTP
 smuggling"). So they are noticed here, and refused when the data has ended; not sooner, or the rest of the
 message would be read as commands.
+
+For devices that end lines as they like, both can repair: each bare CR and bare LF is made a CRLF, in the
+content and nowhere else. Their data, too, ends with CRLF.CRLF and with nothing else, for where a device and
+an attacker behind it could disagree about the end, there would be smuggling again; and a dot is unstuffed
+behind a CRLF only. A device that does not even end its commands with CRLF is not understood.
 """
 
-__all__ = ["Stuffer", "Unstuffer", "WireForm"]
+__all__ = ["Chunks", "Stuffer", "Unstuffer", "WireForm"]
 
 _END = b"\r\n.\r\n"
 
@@ -24,26 +30,29 @@ class Unstuffer:
 
     :param longest_line: octets of the longest line taken, its CRLF included, a stuffed dot not
         (RFC 5321 §4.5.3.1.6 asks for 1000).
+    :param repair: make a CRLF of a bare CR and of a bare LF. What ends the data is the same.
     """
 
-    __slots__ = ("_held", "_line", "_longest", "_unsent", "finished", "flawed", "rest", "size")
+    __slots__ = ("_held", "_text", "_unsent", "finished", "rest", "size")
 
-    def __init__(self, longest_line: int = 65536) -> None:
+    def __init__(self, longest_line: int = 65536, repair: bool = False) -> None:
         self.finished = False
         """Whether the end of the data has been seen."""
         self.rest = b""
         """What came behind the end."""
-        self.flawed = False
-        """Whether the content so far holds a bare CR, a bare LF, a NUL or too long a line. Such a message
-        is to be refused once it has ended."""
         self.size = 0
         """Octets of content so far, those of a flawed message included."""
-        self._longest = longest_line
-        self._line = 0  # octets of content since the last CRLF
+        self._text = _Text(longest_line, repair)
         # The last octets, where the end may begin with them. The data begins as if a CRLF had gone before:
         # a dot that is the very first octet stands at the beginning of a line.
         self._held = b"\r\n"
         self._unsent = 2  # octets of that CRLF, which is not content
+
+    @property
+    def flawed(self) -> bool:
+        """Whether the content so far holds a bare CR, a bare LF, a NUL or too long a line. Such a message
+        is to be refused once it has ended."""
+        return self._text.flawed
 
     def feed(self, data: bytes) -> bytes:
         """Take what came; give the content that is now certain, and nothing once it is flawed."""
@@ -67,8 +76,64 @@ class Unstuffer:
         if self._unsent:
             content, self._unsent = content[self._unsent :], 0
         self.size += len(content)
-        if not self.flawed:
-            self.flawed = _has_bad_octet(content) or self._has_long_line(content)
+        return self._text.look(content)
+
+
+class Chunks:
+    """The content of one message out of the chunks of BDAT (RFC 3030 §2): octets as they are, no dots.
+
+    It is text all the same, for this server does not offer BINARYMIME: the same is flawed as behind DATA. A
+    last line without an end gets one. Parameters as of :class:`Unstuffer`.
+    """
+
+    __slots__ = ("_held", "_open", "_text")
+
+    def __init__(self, longest_line: int = 65536, repair: bool = False) -> None:
+        self._text = _Text(longest_line, repair)
+        self._held = b""  # a CR that may be half of a CRLF
+        self._open = False  # the last line so far has no end
+
+    @property
+    def flawed(self) -> bool:
+        """As :attr:`Unstuffer.flawed`."""
+        return self._text.flawed
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came; give the content that is now certain, and nothing once it is flawed."""
+        data = self._held + data
+        self._held = b"\r" if data.endswith(b"\r") else b""
+        return self._look(data[: len(data) - len(self._held)])
+
+    def finish(self) -> bytes:
+        """The message has ended; give the rest of the content."""
+        rest = self._look(self._held)
+        return rest if self.flawed or not self._open else rest + b"\r\n"
+
+    def _look(self, data: bytes) -> bytes:
+        content = self._text.look(data)
+        if content:
+            self._open = not content.endswith(b"\n")
+        return content
+
+
+class _Text:
+    """Watches over content that passes in pieces, none of which ends in the midst of a CRLF."""
+
+    __slots__ = ("_line", "_longest", "_repair", "flawed")
+
+    def __init__(self, longest_line: int, repair: bool) -> None:
+        self.flawed = False
+        self._longest = longest_line
+        self._repair = repair
+        self._line = 0  # octets since the last CRLF
+
+    def look(self, content: bytes) -> bytes:
+        """The piece, or what has been made of it; nothing once something was flawed."""
+        if self.flawed or not content:
+            return b""
+        if self._repair:
+            content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+        self.flawed = _has_bad_octet(content) or self._has_long_line(content)
         return b"" if self.flawed else content
 
     def _has_long_line(self, content: bytes) -> bool:

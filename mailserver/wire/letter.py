@@ -52,6 +52,11 @@ _OPENING = {
     Kind.DELIVERED: "You asked to be told: your message has been delivered to {whom} below.",
 }
 
+# Of a report that failed itself.
+_TO_POSTMASTER = (
+    "A message that this server wrote could not be delivered to {whom} below. Nobody else is told."
+)
+
 _CLOSING = {
     Kind.FAILED: "This server keeps no copy. To try once more, please send it as a new message.",
     Kind.DELAYED: "You need not do anything. This server keeps trying until {until}; if it does not "
@@ -85,7 +90,7 @@ def letter(kind: Kind, envelope: Envelope, told: Sequence[Told], hostname: str, 
     whom = "the recipient" if len(told) == 1 else f"the {len(told)} recipients"
     blocks = [
         f"This is the mail server {visible(hostname)}.",
-        _wrap(_OPENING[kind].format(whom=whom)),
+        _wrap((_TO_POSTMASTER if envelope.sender.is_null else _OPENING[kind]).format(whom=whom)),
         *(_about(kind, one, envelope) for one in told[:_MOST_NAMED]),
     ]
     if len(told) > _MOST_NAMED:
@@ -109,7 +114,7 @@ def _about(kind: Kind, one: Told, envelope: Envelope) -> str:
     named = one.recipient.original.partition(";")[2]
     if named and named != str(one.recipient.address):
         lines.append(f"    (you wrote to {visible(named)})")
-    lines += [f"    {_who_said(one)}", *_quote(spelled_reply(one.outcome))]
+    lines += [*_indent(_who_said(one)), *_quote(spelled_reply(one.outcome))]
     if kind is Kind.FAILED:
         lines += _indent(_advice(one, envelope))
     return "\n".join(lines)
@@ -118,6 +123,8 @@ def _about(kind: Kind, one: Told, envelope: Envelope) -> str:
 def _who_said(one: Told) -> str:
     outcome = one.outcome
     if isinstance(outcome, Delivered):
+        if one.action == "expanded":
+            return "Sent on to all behind this address; there is no further report:"
         if not outcome.host:
             return "It has arrived here:"
         if one.action == "relayed":

@@ -76,8 +76,12 @@ class Lines:
             return Flaw.BAD_OCTET
         return line
 
-    def take(self) -> bytes:
-        """All that is held, as it came: for input that is not lines. The buffer is empty afterwards."""
+    def take(self, limit: int | None = None) -> bytes:
+        """What is held, as it came: for input that is not lines; of that, at most ``limit`` octets."""
+        if limit is not None and limit < len(self):
+            data = bytes(self._buffer[self._start : self._start + limit])
+            self._start = self._scanned = self._start + limit
+            return data
         data = bytes(self._buffer[self._start :]) if self._start else bytes(self._buffer)
         self.clear()
         return data

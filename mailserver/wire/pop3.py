@@ -1,4 +1,4 @@
-"""The POP3 grammar: commands, message numbers, unique-ids and status lines (RFC 1939, 2449, 3206).
+"""The POP3 grammar: commands, numbers, unique-ids and status lines (RFC 1939, 2449, 3206, 5034, 6856).
 
 Commands come as lines without their CRLF, from :class:`mailserver.wire.lines.Lines`. What is wrong in an
 argument raises :class:`BadSyntax`.
@@ -8,21 +8,22 @@ import re
 
 from mailserver.wire.syntax import BadSyntax
 
-__all__ = ["err", "is_unique_id", "line_count", "message_number", "ok", "split_command"]
+__all__ = ["challenge", "err", "is_unique_id", "line_count", "message_number", "ok", "split_command"]
 
 _LONGEST_LINE = 512  # octets of a status line with its CRLF, RFC 2449 §4
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NUMBER = re.compile(rb"[0-9]{1,10}")
 _UNIQUE_ID = re.compile(r"[\x21-\x7e]{1,70}")
 
 # A password may hold blanks, also at its ends; RFC 1939 §7 has its argument reach to the end of the line.
-_ONE_ARGUMENT = frozenset({b"USER", b"PASS", b"APOP"})
+# That of AUTH is for SASL to take apart.
+_ONE_ARGUMENT = frozenset({b"USER", b"PASS", b"APOP", b"AUTH"})
 
 
 def split_command(line: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     """The keyword in upper case and its arguments; an empty keyword where the line begins with none.
 
-    USER, PASS and APOP have one argument, with the blanks in it and behind it; none if it is empty.
+    USER, PASS, APOP and AUTH have one argument, with the blanks in it and behind it; none if it is empty.
     """
     verb, _, rest = line.partition(b" ")
     if not verb.isalnum():
@@ -53,7 +54,7 @@ def is_unique_id(text: str) -> bool:
 
 
 def ok(text: str = "") -> bytes:
-    """A positive status line."""
+    """A positive status line. A text beyond ASCII is for clients that chose its language (RFC 6856 §3.1)."""
     return _status_line("+OK", text)
 
 
@@ -66,6 +67,15 @@ def err(text: str, code: str = "") -> bytes:
     return _status_line("-ERR", f"[{code}] {text}" if code else text)
 
 
+def challenge(text: bytes) -> bytes:
+    """A line that AUTH goes on with; the blank stands also where the challenge is empty (RFC 5034 §4)."""
+    return b"+ " + text + b"\r\n"
+
+
 def _status_line(indicator: str, text: str) -> bytes:
     line = f"{indicator} {_UNPRINTABLE.sub('?', text)}" if text else indicator
-    return line[: _LONGEST_LINE - 2].encode("ascii") + b"\r\n"
+    octets = line.encode("utf-8")
+    if len(octets) > _LONGEST_LINE - 2:
+        # Cut, but not in the midst of a character.
+        octets = octets[: _LONGEST_LINE - 2].decode("utf-8", "ignore").encode("utf-8")
+    return octets + b"\r\n"

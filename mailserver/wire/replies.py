@@ -2,16 +2,16 @@
 
 Out, a reply is made of printable ASCII whatever its text holds, in lines of at most 512 octets. In, the
 remote server is a stranger: its replies are bounded in lines and octets, have one code on all lines, and
-what is handed on holds no control characters. Anything else raises :class:`BadSyntax`, but only after the
-replies before it have been handed out: a flaw that follows the answer to the final dot must not make us
-forget that the mail was taken.
+what is handed on holds no control characters. A text that is too long is cut, and one that holds a CR or a
+NUL is mended: the code counts, or a refusal would be taken for trouble with the host. Anything else raises
+:class:`BadSyntax`, but only after the replies before it have been handed out: a flaw that follows the
+answer to the final dot must not make us forget that the mail was taken.
 """
 
 import re
 from functools import lru_cache
 
 from mailserver.model.reply import Reply
-from mailserver.wire.lines import Flaw, Lines
 from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["ReplyReader", "enhanced_status", "parse_extensions", "spell_reply"]
@@ -19,6 +19,7 @@ __all__ = ["ReplyReader", "enhanced_status", "parse_extensions", "spell_reply"]
 _LONGEST_OUT = 512  # octets of a line with its CRLF, RFC 5321 §4.5.3.1.5
 _LONGEST_IN = 2048  # as much as others send
 _MOST_LINES = 100
+_MOST_DROPPED = 64 * 1024  # of one line
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -41,14 +42,19 @@ def spell_reply(reply: Reply) -> bytes:
 class ReplyReader:
     """The replies of a remote server, out of the pieces in which they come.
 
-    :param longest_line: octets of a line, its CRLF included.
+    :param longest_line: octets of a line, its CRLF included, that are looked at.
     :param most_lines: of one reply.
     """
 
-    __slots__ = ("_begun", "_code", "_lines", "_most_lines", "_texts", "_trouble")
+    __slots__ = (
+        "_begun", "_buffer", "_code", "_cut", "_dropped", "_longest", "_most_lines", "_texts", "_trouble"
+    )  # fmt: skip
 
     def __init__(self, longest_line: int = _LONGEST_IN, most_lines: int = _MOST_LINES) -> None:
-        self._lines = Lines(longest_line)
+        self._longest = longest_line
+        self._buffer = bytearray()
+        self._cut = b""  # the beginning of a line that is too long and has not ended yet
+        self._dropped = 0  # octets of that line
         self._most_lines = most_lines
         self._trouble: BadSyntax | None = None
         self._begin()
@@ -56,7 +62,7 @@ class ReplyReader:
     @property
     def pending(self) -> int:
         """Octets that came and have not been handed out as a reply; not 0 once there was a flaw."""
-        return len(self._lines) + self._begun + (self._trouble is not None)
+        return len(self._buffer) + self._dropped + self._begun + (self._trouble is not None)
 
     def feed(self, data: bytes) -> list[Reply]:
         """Take what came; give the replies that are now complete.
@@ -66,34 +72,62 @@ class ReplyReader:
         """
         if self._trouble:
             raise self._trouble
-        self._lines.feed(data)
+        self._buffer += data
         replies: list[Reply] = []
         try:
-            while (line := self._lines.next()) is not None:
+            while (line := self._next_line()) is not None:
                 if reply := self._take(line):
                     replies.append(reply)
         except BadSyntax as trouble:
             self._trouble = trouble
-            self._lines.clear()
+            self._forget()
             if not replies:
                 raise
         return replies
 
     def clear(self) -> None:
         """Forget what is pending and what was wrong: before TLS begins (RFC 3207 §4.2)."""
-        self._lines.clear()
+        self._forget()
         self._trouble = None
         self._begin()
+
+    def _forget(self) -> None:
+        self._buffer.clear()
+        self._cut = b""
+        self._dropped = 0
+
+    def _next_line(self) -> bytes | None:
+        """The next line without its CRLF, cut if it is too long; ``None`` until more comes."""
+        end = self._buffer.find(b"\n") + 1
+        if not end:
+            if len(self._buffer) >= self._longest:
+                # A CR at the very end may be half of the CRLF that ends the line.
+                self._drop(len(self._buffer) - self._buffer.endswith(b"\r"))
+            return None
+        if not self._buffer.endswith(b"\r\n", 0, end):
+            raise BadSyntax("a bare LF in a reply")
+        if self._cut or end > self._longest:
+            self._drop(end)
+            line, self._cut, self._dropped = self._cut, b"", 0
+            return line
+        line = bytes(self._buffer[: end - 2])
+        del self._buffer[:end]
+        return line
+
+    def _drop(self, count: int) -> None:
+        self._cut = self._cut or bytes(self._buffer[: self._longest - 2])
+        self._dropped += count
+        del self._buffer[:count]
+        if self._dropped > _MOST_DROPPED:
+            raise BadSyntax("a reply line without an end")
 
     def _begin(self) -> None:
         self._code = b""
         self._texts: list[str] = []
         self._begun = 0  # octets of the lines in _texts
 
-    def _take(self, line: bytes | Flaw) -> Reply | None:
+    def _take(self, line: bytes) -> Reply | None:
         """Take one line; the reply, if this was its last."""
-        if isinstance(line, Flaw):
-            raise BadSyntax(f"reply line refused: {line.value}")
         match = _REPLY_LINE.fullmatch(line)
         if not match:
             raise BadSyntax("not a reply line")

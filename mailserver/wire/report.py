@@ -7,13 +7,16 @@ who is owed a report, and that it is stored, is :mod:`mailserver.delivery.bounce
 2. ``message/delivery-status`` for programs: one group of fields for each recipient.
 3. The original: ``message/rfc822`` whole, or its header as ``text/rfc822-headers``.
 
-Promises: everything but a whole 8-bit original is 7-bit, so that any host can take it. What strangers
-wrote (addresses, replies, host names) is bounded and spelled in printable ASCII wherever it stands in a
-field, so that nobody can add a field or a part of their own. Any octets are taken as an original; one that
-cannot travel whole (a line over 998 octets, an internationalised header) is returned as its header.
+Where the message came with SMTPUTF8 and there is something beyond ASCII to tell, the last two are what
+RFC 6533 has for them: ``message/global-delivery-status``, and ``message/global`` or
+``message/global-headers``, all in UTF-8. They stand in the body, so the report needs SMTPUTF8 only where its
+receiver's address does.
 
-Known limit: of RFC 6533 the 7-bit spelling of addresses (``utf-8;``) is used, and no
-message/global-delivery-status part is made.
+Promises: everything else but a whole 8-bit original is 7-bit, so that any host can take it. What strangers
+wrote (addresses, replies, host names) is bounded and printable wherever it stands in a field, in ASCII but
+for the UTF-8 addresses of RFC 6533, so that nobody can add a field or a part of their own. Any octets are
+taken as an original; one that cannot travel whole (a line over 998 octets, a header that is neither ASCII nor
+such UTF-8) is returned as its header.
 """
 
 import binascii
@@ -35,6 +38,10 @@ _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]{1,40}")
 _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(?:\r\n[ \t]+)?(<[!-;=?-~]{3,250}>)[ \t]*\r?$", re.I | re.M)
 _SUBJECT = re.compile(rb"^subject:[ \t]*([!-~][ -~]{0,200})\r?$", re.I | re.M)
+_STATUS_TYPE = {
+    False: b"\r\nContent-Type: message/delivery-status\r\n\r\n",
+    True: b"\r\nContent-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
+}
 _DEFAULT_STATUS = {"failed": "5.0.0", "delayed": "4.0.0"}
 
 
@@ -74,20 +81,21 @@ def make_report(
     :returns: header and body; 7-bit unless a whole 8-bit original is in it.
     """
     header = header_part(original.content)
-    returned, encoding = _returned(original, header, envelope)
+    utf8 = envelope.smtputf8 and _is_beyond_ascii(told, header)
+    returned, encoding = _returned(original, header, utf8)
     text, text_encoding = _text(letter(kind, envelope, told, reporter.hostname, _subject(header)))
     boundary = _boundary(reporter.id, returned)
     delimiter = b"\r\n--" + boundary
     head = _head(kind, envelope, told, header, reporter)
     head.append(b"Content-Type: multipart/report; report-type=delivery-status;")
     head.append(b' boundary="' + boundary + b'"')
-    head.append(b"Content-Transfer-Encoding: " + (b"8bit" if encoding == b"8bit" else b"7bit"))
+    head.append(b"Content-Transfer-Encoding: " + (b"8bit" if utf8 or encoding == b"8bit" else b"7bit"))
     parts = [
         b"\r\n".join(head),
         b"\r\n\r\nThis is a report in MIME format (RFC 3464).\r\n",
         *(delimiter, b"\r\nContent-Description: Notification", text_encoding, text),
         *(delimiter, b"\r\nContent-Description: Delivery report"),
-        *(b"\r\nContent-Type: message/delivery-status\r\n\r\n", _status(envelope, told, reporter)),
+        *(_STATUS_TYPE[utf8], _status(envelope, told, reporter, utf8)),
         *(delimiter, returned, delimiter, b"--\r\n"),
     ]
     return b"".join(parts)
@@ -109,7 +117,7 @@ def _head(
     lines = [
         f"From: MAILER-DAEMON <postmaster@{host}>",
         # A sender that is not ASCII gets its report by SMTPUTF8, which allows it here (RFC 6532).
-        f"To: <{visible(str(envelope.sender))}>",
+        f"To: <{visible(str(envelope.sender)) or f'postmaster@{host}'}>",
         f"Subject: {_title(kind, told)}",
         f"Date: {date(reporter.now)}",
         f"Message-ID: {message_id(reporter.id, host)}",
@@ -132,22 +140,28 @@ def _title(kind: Kind, told: Sequence[Told]) -> str:
     return _printable(f"{what}: {whom}{others}")
 
 
-def _status(envelope: Envelope, told: Sequence[Told], reporter: Reporter) -> bytes:
+def _is_beyond_ascii(told: Sequence[Told], header: bytes) -> bool:
+    """Whether there is something to tell that ASCII cannot."""
+    addresses = all(one.recipient.address.is_ascii and one.recipient.original.isascii() for one in told)
+    return not addresses or (not header.isascii() and _is_utf8(header))
+
+
+def _status(envelope: Envelope, told: Sequence[Told], reporter: Reporter, utf8: bool) -> bytes:
     """The fields of the machine-readable part (RFC 3464 §2.2, §2.3)."""
     lines = [f"Reporting-MTA: dns; {_printable(reporter.hostname)}"]
     if envelope.envid:
         lines.append(f"Original-Envelope-Id: {_printable(envelope.envid)}")
     lines.append(f"Arrival-Date: {date(envelope.arrived)}")
     for one in told:
-        lines += ["", *_recipient_fields(one, envelope)]
-    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+        lines += ["", *_recipient_fields(one, envelope, utf8)]
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8" if utf8 else "ascii", "replace")
 
 
-def _recipient_fields(one: Told, envelope: Envelope) -> Iterable[str]:
+def _recipient_fields(one: Told, envelope: Envelope, utf8: bool) -> Iterable[str]:
     outcome = one.outcome
-    if original := _original_recipient(one.recipient):
+    if original := _original_recipient(one.recipient, utf8):
         yield f"Original-Recipient: {original}"
-    yield f"Final-Recipient: {_typed('rfc822', str(one.recipient.address))}"
+    yield f"Final-Recipient: {_typed('rfc822', str(one.recipient.address), utf8)}"
     yield f"Action: {one.action}"
     good = _STATUS.fullmatch(outcome.status)
     yield f"Status: {outcome.status if good else _DEFAULT_STATUS.get(one.action, '2.0.0')}"
@@ -163,19 +177,25 @@ def _recipient_fields(one: Told, envelope: Envelope) -> Iterable[str]:
         yield f"Will-Retry-Until: {date(one.retry_until)}"
 
 
-def _original_recipient(recipient: Recipient) -> str:
+def _original_recipient(recipient: Recipient, utf8: bool) -> str:
     kind, semicolon, address = recipient.original.partition(";")
     if not semicolon or not _ADDRESS_TYPE.fullmatch(kind):
         return ""
-    return _typed(kind, address.strip())
+    return _typed(kind, address.strip(), utf8)
 
 
-def _typed(kind: str, address: str) -> str:
-    """An address in a status field; not ASCII: as utf-8-addr-xtext (RFC 6533 §3)."""
+def _typed(kind: str, address: str, utf8: bool) -> str:
+    """An address in a status field; not ASCII: as utf-8-addr-unitext or utf-8-addr-xtext (RFC 6533 §3)."""
     if address.isascii():
         return f"{kind}; {_printable(address)}"
-    spelled = (c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):X}}}" for c in address[:100])
+    spelled = (c if _is_plain(c, utf8) else f"\\x{{{ord(c):X}}}" for c in address[:100])
     return f"utf-8; {''.join(spelled)}"
+
+
+def _is_plain(character: str, utf8: bool) -> bool:
+    if character.isascii():
+        return "!" <= character <= "~" and character not in "+=\\"
+    return utf8 and character.isprintable()
 
 
 def _printable(text: str) -> str:
@@ -199,18 +219,31 @@ def _text(text: str) -> tuple[bytes, bytes]:
     return _quoted_printable(data), fields
 
 
-def _returned(original: Original, header: bytes, envelope: Envelope) -> tuple[bytes, bytes]:
+def _returned(original: Original, header: bytes, utf8: bool) -> tuple[bytes, bytes]:
     """The third part with its fields, and its transfer encoding."""
-    if original.whole and not envelope.smtputf8 and _travels(original.content) and header.isascii():
+    international = utf8 and not header.isascii() and _is_utf8(header)
+    if original.whole and _travels(original.content) and (international or header.isascii()):
         encoding = b"7bit" if original.content.isascii() else b"8bit"
-        fields = b"\r\nContent-Description: Your message\r\nContent-Type: message/rfc822\r\n"
-        fields += b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n"
+        kind = b"message/global" if international else b"message/rfc822"
+        fields = b"\r\nContent-Description: Your message\r\nContent-Type: " + kind
+        fields += b"\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n"
         return fields + original.content, encoding
+    if international and _travels(header):
+        fields = b"\r\nContent-Description: Header of your message\r\nContent-Type: message/global-headers"
+        return fields + b"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + header, b"8bit"
     fields = b"\r\nContent-Description: Header of your message\r\nContent-Type: text/rfc822-headers\r\n"
     if header.isascii() and _travels(header):
         return fields + b"\r\n" + header, b"7bit"
     fields += b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
     return fields + _quoted_printable(header), b"quoted-printable"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _travels(content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The SMTP command grammar (RFC 5321 §4.1, §4.1.1.11; RFC 6531, 1870, 6152, 3461, 4954).
+"""The SMTP command grammar (RFC 5321 §4.1, §4.1.1.11; RFC 6531, 1870, 3030, 6152, 3461, 4954, 8689).
 
 Commands come as lines without their CRLF, from :class:`mailserver.wire.lines.Lines`; values come out.
 Whatever is wrong raises :class:`BadSyntax`, and nothing else is ever raised, in time linear in the line.
@@ -10,6 +10,8 @@ without them it is anybody's guess where the address ends.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from attrs import frozen
 
@@ -21,18 +23,22 @@ from mailserver.wire.addresses import (
     parse_reverse_path,
 )
 from mailserver.wire.replies import ReplyReader, enhanced_status, parse_extensions, spell_reply
-from mailserver.wire.syntax import BadSyntax, UnknownParameter
+from mailserver.wire.syntax import BadParameter, BadSyntax, UnknownParameter
 from mailserver.wire.xtext import from_unitext, from_xtext
 
 __all__ = [
+    "BadParameter",
     "BadSyntax",
+    "Chunk",
     "MailParameters",
     "RcptParameters",
     "ReplyReader",
     "UnknownParameter",
     "enhanced_status",
     "mail_parameters",
+    "mend_helo",
     "parse_address",
+    "parse_bdat",
     "parse_domain",
     "parse_extensions",
     "parse_helo",
@@ -48,9 +54,11 @@ _PATH = re.compile(rb'<(?:[^"<>\\\x00-\x20\x7f]|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+")
 _VALUE = re.compile(r"[^\x00-\x20=\x7f-\x9f\u2028\u2029]++")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §4
+_CHUNK_SIZE = re.compile(rb"[0-9]{1,20}")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~.-]++")  # an atom, but for + and = (RFC 3461 §4.2)
 
 _LONGEST_HELO = 255
+_NOT_IN_HELO = re.compile(r"[^\x21-\x7e]")
 _LONGEST_ENVID = 100  # RFC 3461 §4.4
 _LONGEST_ORCPT = 500  # RFC 3461 §4.2
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
@@ -66,6 +74,7 @@ class MailParameters:
     :ivar ret: ``FULL``, ``HDRS`` or empty (RFC 3461 §4.3).
     :ivar envid: decoded; empty if none (RFC 3461 §4.4).
     :ivar auth: who submitted the message, the null sender for ``<>``; ``None`` if not said (RFC 4954 §5).
+    :ivar requiretls: whether it was asked for (RFC 8689 §2).
     """
 
     size: int | None = None
@@ -74,6 +83,7 @@ class MailParameters:
     ret: str = ""
     envid: str = ""
     auth: Address | None = None
+    requiretls: bool = False
 
 
 @frozen
@@ -86,6 +96,20 @@ class RcptParameters:
 
     notify: frozenset[str] | None = None
     original: str = ""
+
+
+@frozen
+class Chunk:
+    """What BDAT announces.
+
+    :ivar size: the octets that follow.
+    :ivar last: the message ends with them.
+    :ivar valid: nothing else was said.
+    """
+
+    size: int
+    last: bool
+    valid: bool = True
 
 
 def split_command(line: bytes) -> tuple[bytes, bytes]:
@@ -111,6 +135,11 @@ def parse_helo(argument: bytes) -> str:
     return name
 
 
+def mend_helo(argument: bytes) -> str:
+    """A name out of what a device says that is no name at all."""
+    return _NOT_IN_HELO.sub("-", argument[:_LONGEST_HELO].decode("ascii", "replace")) or "unknown"
+
+
 def parse_mail(argument: bytes) -> tuple[Address, dict[str, str]]:
     """The sender and the parameters of ``FROM:<path> …``: keyword in upper case → value, or ``""``."""
     path, parameters = _split_path(argument, b"FROM:")
@@ -126,28 +155,44 @@ def parse_rcpt(argument: bytes) -> tuple[Address, dict[str, str]]:
 def mail_parameters(raw: dict[str, str], known: frozenset[str]) -> MailParameters:
     """What the parameters of MAIL mean.
 
-    :param known: the keywords that are allowed now, of SIZE BODY SMTPUTF8 RET ENVID AUTH.
+    :param known: the keywords that are allowed now, of SIZE BODY SMTPUTF8 RET ENVID AUTH REQUIRETLS.
     :raises UnknownParameter: for any other (555).
-    :raises BadSyntax: for a bad value (501).
+    :raises BadParameter: for a bad value (501).
     """
     _refuse_unknown(raw, known)
-    return MailParameters(
-        size=_size(raw["SIZE"]) if "SIZE" in raw else None,
-        body=_word(raw, "BODY", ("7BIT", "8BITMIME")) or "7BIT",
-        smtputf8=_flag(raw, "SMTPUTF8"),
-        ret=_word(raw, "RET", ("FULL", "HDRS")),
-        envid=_envid(raw["ENVID"]) if "ENVID" in raw else "",
-        auth=_submitter(raw["AUTH"]) if "AUTH" in raw else None,
-    )
+    with _blaming_parameters():
+        return MailParameters(
+            size=_size(raw["SIZE"]) if "SIZE" in raw else None,
+            body=_word(raw, "BODY", ("7BIT", "8BITMIME")) or "7BIT",
+            smtputf8=_flag(raw, "SMTPUTF8"),
+            ret=_word(raw, "RET", ("FULL", "HDRS")),
+            envid=_envid(raw["ENVID"]) if "ENVID" in raw else "",
+            auth=_submitter(raw["AUTH"]) if "AUTH" in raw else None,
+            requiretls=_flag(raw, "REQUIRETLS"),
+        )
 
 
 def rcpt_parameters(raw: dict[str, str], known: frozenset[str]) -> RcptParameters:
     """What the parameters of RCPT mean; ``known`` may hold NOTIFY and ORCPT. Raises as above."""
     _refuse_unknown(raw, known)
-    return RcptParameters(
-        notify=_notify(raw["NOTIFY"]) if "NOTIFY" in raw else None,
-        original=_original(raw["ORCPT"]) if "ORCPT" in raw else "",
-    )
+    with _blaming_parameters():
+        return RcptParameters(
+            notify=_notify(raw["NOTIFY"]) if "NOTIFY" in raw else None,
+            original=_original(raw["ORCPT"]) if "ORCPT" in raw else "",
+        )
+
+
+def parse_bdat(argument: bytes) -> Chunk:
+    """The argument of BDAT (RFC 3030 §2).
+
+    Raises :class:`BadSyntax` only where it cannot be told how many octets follow; other faults are said of
+    the chunk, for its octets must be read all the same.
+    """
+    size, _, word = argument.partition(b" ")
+    if not _CHUNK_SIZE.fullmatch(size):
+        raise BadSyntax("no chunk size")
+    word = word.strip(b" ").upper()
+    return Chunk(int(size), word == b"LAST", word in (b"", b"LAST"))
 
 
 def _split_path(argument: bytes, prefix: bytes) -> tuple[str, str]:
@@ -157,10 +202,14 @@ def _split_path(argument: bytes, prefix: bytes) -> tuple[str, str]:
     match = _PATH.match(argument)
     if not match or argument[match.end() : match.end() + 1] not in (b"", b" "):
         raise BadSyntax("no path between angle brackets")
+    return _decode(match.group(), BadSyntax), _decode(argument[match.end() :], BadParameter)
+
+
+def _decode(octets: bytes, otherwise: type[BadSyntax]) -> str:
     try:
-        return match.group().decode(), argument[match.end() :].decode()
+        return octets.decode()
     except UnicodeDecodeError:
-        raise BadSyntax("not in UTF-8") from None
+        raise otherwise("not in UTF-8") from None
 
 
 def _split_parameters(text: str) -> dict[str, str]:
@@ -170,12 +219,20 @@ def _split_parameters(text: str) -> dict[str, str]:
             continue
         keyword, equals, value = word.partition("=")
         if not _KEYWORD.fullmatch(keyword) or (equals and not _VALUE.fullmatch(value)):
-            raise BadSyntax("bad parameter")
+            raise BadParameter("bad parameter")
         keyword = keyword.upper()
         if keyword in parameters:
-            raise BadSyntax("parameter given twice")
+            raise BadParameter("parameter given twice")
         parameters[keyword] = value
     return parameters
+
+
+@contextmanager
+def _blaming_parameters() -> Iterator[None]:
+    try:
+        yield
+    except BadSyntax as bad:
+        raise BadParameter(str(bad)) from None
 
 
 def _refuse_unknown(raw: dict[str, str], known: frozenset[str]) -> None:

@@ -32,14 +32,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RECEIVED = re.compile(rb"^received[ \t]*+:", re.IGNORECASE | re.MULTILINE)
 
 
-def received(origin: Origin, by: str, id: QueueID, recipient: Address | None, when: float) -> bytes:
+def received(
+    origin: Origin, by: str, id: QueueID, recipient: Address | None, when: float, hidden: bool = False
+) -> bytes:
     """The Received field of a message that has just come.
 
     :param by: our own host name.
     :param recipient: the only recipient; ``None`` when there are more, who must not see each other.
     :param when: in seconds since 1970.
+    :param hidden: say nothing of the client, neither where it is nor what it calls itself.
     """
-    if origin.address:
+    if hidden:
+        made_by = f"Received: by {by} with {origin.protocol} id {id}"
+    elif origin.address:
         first = f"Received: from {_helo(origin.helo)} ({_literal(origin.address)})"
         tls = f"\r\n\t(using {_NOT_IN_COMMENTS.sub('?', origin.tls)})" if origin.tls else ""
         made_by = f"{first}{tls}\r\n\tby {by} with {origin.protocol} id {id}"

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailserver.mailboxes.filenames import UniqueNames
-from mailserver.mailboxes.incoming import Incoming, commit
+from mailserver.mailboxes.incoming import Copy, Incoming, commit
 from mailserver.mailboxes.maildir import PARTS, THE_DISK
+from mailserver.mailboxes.quota import Limit
 from tests.support.dialogue import MemoryWire
 from tests.support.postoffice import PostOffice, fill, left_in
 
@@ -47,12 +48,12 @@ def fetched(box: Path) -> tuple[int, bytes]:
 
 
 def deliver(box: Path, content: bytes, cuts: list[int] | None) -> None:
-    incoming = Incoming(box, NAMES.make(), 0, THE_DISK, content if cuts is None else None)
+    incoming = Incoming([Copy(box, NAMES.make(), Limit())], THE_DISK, content if cuts is None else None)
     if cuts is not None:
         incoming.begin(len(content))
         for start, end in pairwise([0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]):
             incoming.write(content[start:end])
-    assert commit([incoming], THE_DISK, lambda path: None) == [None]
+    assert commit([incoming], THE_DISK, lambda path: None) == [[None]]
 
 
 @given(mails, st.none() | st.lists(st.integers(0, 200), max_size=6))

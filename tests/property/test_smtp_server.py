@@ -38,6 +38,11 @@ COMMANDS = [
     b"x" * 3000,
     b"NOOP a\0b",
     b"NOOP a\nb",
+    b"MAIL FROM:<a@elsewhere.example> RET=HDRS ENVID=x",
+    b"RCPT TO:<alice@example.lan> NOTIFY=NEVER ORCPT=rfc822;a",
+    b"BDAT 0",
+    b"BDAT 0 LAST",
+    b"BDAT 0 FIRST",
 ]
 CONTENTS = [
     b"",
@@ -70,12 +75,33 @@ def conversation(premises: Premises, data: bytes, sizes: list[int]) -> tuple[byt
     return replies, premises.spool.messages, closed
 
 
+CHUNKS = [
+    b"",
+    b"text\r\n",
+    b"open",
+    b"half\r",
+    b"\nother half\r\n",
+    b"\r\n.\r\n",
+    b"QUIT\r\n",
+    b"a\nb",
+    b"x" * 5000,
+    b"\0",
+]
+
+
+def bdat(text: bytes, word: bytes) -> bytes:
+    return b"BDAT %d%b\r\n%b" % (len(text), word, text)
+
+
+chunks = st.builds(bdat, st.sampled_from(CHUNKS), st.sampled_from([b"", b" LAST", b" x"]))
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 scripts = st.lists(
     st.one_of(
         st.sampled_from(COMMANDS).map(lambda line: line + b"\r\n"),
         st.sampled_from(CONTENTS).map(lambda text: b"DATA\r\n" + text + b".\r\n"),
         st.just(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.lan>\r\nDATA\r\ntext\r\n.\r\n"),
+        chunks,
+        chunks.map(lambda chunk: b"MAIL FROM:<>\r\nRCPT TO:<alice@example.lan>\r\n" + chunk),
         st.just(b"QUIT\r\n"),
     ),
     max_size=25,
@@ -111,7 +137,7 @@ def test_any_segmentation_of_the_dialogues(dialogue: Dialogue, sizes: list[int])
 @settings(max_examples=200, deadline=None)
 def test_no_input_raises(data: bytes, sizes: list[int]) -> None:
     prefix = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.lan>\r\n"
-    for before in (b"", prefix, prefix + b"DATA\r\n"):
+    for before in (b"", prefix, prefix + b"DATA\r\n", prefix + b"BDAT 1000\r\n", prefix + b"BDAT 0\r\n"):
         conversation(Premises(), before + data, sizes)
 
 
@@ -119,10 +145,13 @@ def codes(data: bytes) -> list[int]:
     return [int(line[:3]) for line in data.split(b"\r\n") if line[3:4] == b" "]
 
 
-@given(st.lists(st.sampled_from([line for line in COMMANDS if line]), max_size=40), sizes)
+commands = st.sampled_from([line + b"\r\n" for line in COMMANDS if line])
+
+
+@given(st.lists(st.one_of(commands, chunks), max_size=40), sizes)
 @settings(max_examples=150, deadline=None)
 def test_one_reply_for_each_command(lines: list[bytes], sizes: list[int]) -> None:
-    replies, _, closed = conversation(Premises(), b"".join(line + b"\r\n" for line in lines), sizes)
+    replies, _, closed = conversation(Premises(), b"".join(lines), sizes)
     found = codes(replies)[1:]
     if closed:
         assert found.pop() == 421

@@ -18,6 +18,7 @@ from mailserver.interfaces import (
     ISpool,
     Nobody,
     NotHosted,
+    SenderRights,
     Standing,
 )
 from mailserver.model.address import Address
@@ -46,6 +47,7 @@ class FakeDirectory:
             name: Account(name, source=Source("users", line)) for line, name in enumerate(users, 1)
         }
         self.aliases = {name: tuple(targets) for name, targets in (aliases or {}).items()}
+        self.rights: dict[str, SenderRights] = {}
         self._domains = {name.rpartition("@")[2] for name in (*self.accounts, *self.aliases)}
 
     def find(self, address: Address) -> Standing:
@@ -63,7 +65,10 @@ class FakeDirectory:
             return ()
         if isinstance(standing, Forward):
             original = recipient.original or f"rfc822;{recipient.address}"
-            return tuple(Recipient(target, original, recipient.notify) for target in standing.targets)
+            notify = recipient.notify
+            if notify is not None and len(standing.targets) > 1:
+                notify = notify - {"SUCCESS"} or frozenset({"NEVER"})
+            return tuple(Recipient(target, original, notify) for target in standing.targets)
         return (recipient,)
 
     def hosts(self, domain: str) -> bool:
@@ -71,6 +76,9 @@ class FakeDirectory:
 
     def domains(self) -> tuple[str, ...]:
         return tuple(sorted(self._domains))
+
+    def sender_rights(self, login: str) -> SenderRights:
+        return self.rights.get(login, SenderRights())
 
     def _targets(self, key: str, seen: tuple[str, ...] = ()) -> dict[Address, None]:
         found: dict[Address, None] = {}

@@ -23,12 +23,25 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.mail.interfaces import IMailboxPOP3
 
+from mailserver.domains.credentials import IProof
 from mailserver.interfaces import StorageTrouble
 from mailserver.mailboxes.lock import Lock
 from mailserver.mailboxes.maildir import PARTS, THE_DISK
 from mailserver.mailboxes.maildrop import Maildrop
 from mailserver.mailboxes.snapshot import snapshot
-from mailserver.pop3.server import BOUNDS, POP3Factory
+from mailserver.pop3.delay import LoginDelay
+from mailserver.pop3.server import BOUNDS, POP3Factory, Rules
+from mailserver.wire.sasl import Mechanisms
+from mailserver.wire.scram import Verifier, decoy, make_verifier
+
+# The password "secret", with few iterations.
+_VERIFIER = make_verifier(b"secret", b"salt of 16 bytes", 4096)
+
+
+def find_verifier(name: bytes) -> Verifier:
+    """What SCRAM holds a proof against; nobody but alice has the password."""
+    return _VERIFIER if name == b"alice" else decoy(b"key", name)
+
 
 __all__ = ["PostOffice", "at_once", "fill", "left_in"]
 
@@ -71,7 +84,7 @@ class PostOffice:
     :ivar logouts: how many were let go.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (IUsernamePassword, IProof)
 
     def __init__(self, box: Path, clock: Any = None, **arguments: Any) -> None:
         self.box = box
@@ -82,18 +95,22 @@ class PostOffice:
         self.drops: list[Maildrop] = []
         self.logouts = 0
         self.in_thread: Callable[..., Any] = at_once
-        arguments = {
+        self.delay = LoginDelay(0, self.clock.seconds)
+        bounds = arguments.pop("bounds", BOUNDS)
+        rules = {
             "context": lambda: None,
             "plaintext": lambda address: True,
-            "bounds": BOUNDS,
+            "mechanisms": lambda bindings: Mechanisms(find_verifier, bindings, lambda: "3rfcNHYJY1ZVvWVs7j"),
+            "login_delay": lambda: self.delay.seconds,
             **arguments,
         }
-        self.factory = POP3Factory(
-            portal=Portal(self, [self]), hostname="mail.example.lan", clock=self.clock, **arguments
-        )
+        portal = Portal(self, [self])
+        self.factory = POP3Factory(portal, "mail.example.lan", Rules(**rules), bounds, self.clock)
 
     def requestAvatarId(self, credentials: Any) -> "Deferred[Any]":
         self.asked.append(credentials)
+        if IProof.providedBy(credentials):
+            return succeed("alice@example.lan") if credentials.right else fail(UnauthorizedLogin())
         known = {b"alice": b"secret", b"alice@example.lan": b"secret", b"spaces": b" two words "}
         if known.get(credentials.username) != credentials.password:
             return fail(UnauthorizedLogin("the reason is not for strangers"))
@@ -107,12 +124,16 @@ class PostOffice:
             await self.gate
         if self.trouble is not None:
             raise self.trouble
+        drop = await self.delay.open("alice@example.lan", self._open)
+        return IMailboxPOP3, drop, lambda: self._logout(drop)
+
+    async def _open(self) -> Maildrop:
         lock = Lock()
         lock.acquire(self.box)
-        messages = snapshot(self.box, lambda what, path: None)
-        drop = Maildrop("alice@example.lan", self.box, messages, lock, THE_DISK, self.in_thread)
+        contents = snapshot(self.box, lambda what, path: None)
+        drop = Maildrop("alice@example.lan", self.box, contents, lock, THE_DISK, self.in_thread)
         self.drops.append(drop)
-        return IMailboxPOP3, drop, lambda: self._logout(drop)
+        return drop
 
     def _logout(self, drop: Maildrop) -> None:
         self.logouts += 1

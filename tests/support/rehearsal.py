@@ -55,10 +55,12 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
-def run(*command: str, patience: float = PATIENCE, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run a client to its end; what it printed is in the failure when it fails."""
+def run(
+    *command: str, patience: float = PATIENCE, status: int = 0, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a client to its end; what it printed is in the failure when it does not end with ``status``."""
     done = subprocess.run(command, capture_output=True, timeout=patience, check=False, **options)
-    assert done.returncode == 0, f"{command} → {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
+    assert done.returncode == status, f"{command} → {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
     return done
 
 

@@ -31,6 +31,13 @@ def test_a_killed_server_leaves_no_lock_behind(tmp_path: Path) -> None:
     StateDirectory(tmp_path).acquire()
 
 
+def test_its_path_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(os.readlink(f"/proc/self/fd/{fd}"))))
+    StateDirectory(tmp_path / "srv" / "var").acquire()
+    assert synced == [tmp_path, tmp_path / "srv", tmp_path / "srv" / "var"]
+
+
 def test_listeners_are_announced_while_the_server_runs(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path)
     assert state.listeners() == ()
@@ -60,3 +67,19 @@ def test_the_running_server_is_found_by_its_lock(tmp_path: Path) -> None:
     assert running_pid(tmp_path) == os.getpid()
     state.release()
     assert running_pid(tmp_path) is None
+
+
+def test_a_secret_stays_the_same_and_is_the_owners_alone(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    first = state.secret("decoys")
+    assert len(first) == 32
+    assert StateDirectory(tmp_path).secret("decoys") == first
+    assert state.secret("other") != first
+    file = tmp_path / "secret" / "decoys"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_secret_half_made_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "decoys.new").write_bytes(b"half")
+    assert len(StateDirectory(tmp_path).secret("decoys")) == 32

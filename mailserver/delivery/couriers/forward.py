@@ -1,10 +1,13 @@
 """The courier that follows an alias: a new message to its targets, through the spool (law 7).
 
-Aliases are expanded when mail is accepted; here comes what was not: a report to an alias, and mail that
-waited while an account became an alias. The new message is durable before this courier says so. It carries
-a Delivered-To field with the alias: a message that comes back to an alias it has been through, or through
-too many servers, loops and fails (5.4.6, RFC 5321 §6.3). It keeps the time of arrival of the first, so that
-forwarding does not lengthen its life.
+Aliases are expanded when mail is accepted; here comes what was not: a report to an alias or to the sender of
+forwarded mail, mail that waited while an account became an alias, and mail to an alias with several targets
+whose sender wants to be told of success: that it was expanded is said here, once, and the targets are not
+asked to say anything (RFC 3461 §5.2.7.2). A single target tells of itself (§5.2.7.1).
+
+The new message is durable before this courier says so. It carries a Delivered-To field with the alias: a
+message that comes back to an alias it has been through, or through too many servers, loops and fails (5.4.6,
+RFC 5321 §6.3). It keeps the time of arrival of the first, so that forwarding does not lengthen its life.
 """
 
 from collections.abc import Sequence
@@ -13,21 +16,17 @@ from attrs import evolve
 from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.delivery.reading import beginning
+from mailserver.delivery.looping import LOOP, loops, read_header
 from mailserver.interfaces import IContent, ICourier, IDirectory, IDraft, ISpool, StorageFull, StorageTrouble
-from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome, Scope
-from mailserver.wire.trace import HeaderScan, delivered_to, field_values
+from mailserver.wire.trace import HeaderScan, delivered_to
 
 __all__ = ["ForwardCourier"]
 
-_HEADER = 64 * 1024
 _CHUNK = 64 * 1024
-_MOST_HOPS = 50
 
 _NOBODY = Failed(Scope.RECIPIENT, "no such user here", "5.1.1")
-_LOOP = Failed(Scope.RECIPIENT, "the mail loops", "5.4.6")
 _FULL = Delayed(Scope.RECIPIENT, "no space for mail on this server", "4.3.1")
 _TROUBLE = Delayed(Scope.RECIPIENT, "this server's storage has trouble", "4.3.0")
 
@@ -45,7 +44,7 @@ class ForwardCourier:
     ) -> dict[Recipient, Outcome]:
         """See :class:`ICourier`."""
         try:
-            header = _header(await beginning(content, _HEADER))
+            header = await read_header(content)
         except StorageTrouble as trouble:
             journal.trouble("forwarding", trouble, id=envelope.id)
             return dict.fromkeys(recipients, _TROUBLE)
@@ -57,8 +56,8 @@ class ForwardCourier:
         self, envelope: Envelope, content: IContent, recipient: Recipient, header: HeaderScan
     ) -> Outcome:
         alias = recipient.address
-        if header.hops > _MOST_HOPS or _has_been_at(header.header, alias):
-            return _LOOP
+        if loops(header, alias):
+            return LOOP
         targets = self._directory.expand(recipient)
         if not targets:
             return _NOBODY
@@ -73,18 +72,8 @@ class ForwardCourier:
             return _FULL if isinstance(trouble, StorageFull) else _TROUBLE
         finally:
             draft.abandon()  # harmless after the commit
-        return Delivered(f"forwarded as {draft.id}", "2.1.5")
-
-
-def _header(data: bytes) -> HeaderScan:
-    scan = HeaderScan(_HEADER)
-    scan.feed(data)
-    return scan
-
-
-def _has_been_at(header: bytes, alias: Address) -> bool:
-    mark = delivered_to(alias).partition(b":")[2].strip().lower()
-    return any(value.lower() == mark for value in field_values(header, "Delivered-To"))
+        several = len(targets) > 1
+        return Delivered(f"forwarded as {draft.id}", "2.1.5", reports=not several, expanded=several)
 
 
 async def _copy(content: IContent, mark: bytes, draft: IDraft) -> None:

@@ -1,8 +1,8 @@
 """The courier to mailboxes here: final delivery, with Return-Path and Delivered-To on top (RFC 5321 §4.4).
 
-All recipients at once, since the store writes what comes together in one go. A full mailbox delays that
-recipient until there is room or the message's lifetime is over; a disk that is full, or does not work,
-delays too. A recipient that ceased to exist a moment ago fails.
+A message for several recipients is one file that their mailboxes link to, so it has no Delivered-To. A full
+mailbox delays that recipient until there is room or the message's lifetime is over; a disk that is full, or
+does not work, delays too. A recipient that ceased to exist, or was disabled, a moment ago fails.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.delivery.together import together
 from mailserver.interfaces import (
     Account,
     IContent,
@@ -30,6 +29,7 @@ __all__ = ["MailboxCourier"]
 
 _DELIVERED = Delivered("delivered to mailbox", "2.1.5")
 _NOBODY = Failed(Scope.RECIPIENT, "no such user here", "5.1.1")
+_DISABLED = Failed(Scope.RECIPIENT, "mailbox disabled", "5.2.1")
 _MAILBOX_FULL = Delayed(Scope.RECIPIENT, "mailbox full", "4.2.2")
 _STORAGE_FULL = Delayed(Scope.HOST, "no space for mail on this server", "4.3.1")
 _TROUBLE = Delayed(Scope.HOST, "this server's mail storage has trouble", "4.3.0")
@@ -48,31 +48,41 @@ class MailboxCourier:
     ) -> dict[Recipient, Outcome]:
         """See :class:`ICourier`."""
         first = return_path(envelope.sender)
-        if len(recipients) == 1:  # the usual case does without a Deferred
-            return {recipients[0]: await self._put(envelope, content, recipients[0], first)}
-        outcomes = await together(self._put(envelope, content, one, first) for one in recipients)
-        return dict(zip(recipients, outcomes, strict=True))
-
-    async def _put(
-        self, envelope: Envelope, content: IContent, recipient: Recipient, first: bytes
-    ) -> Outcome:
-        """One copy. Nothing that goes wrong with it reaches the others."""
-        try:
+        accounts: dict[Recipient, Account] = {}
+        outcomes: dict[Recipient, Outcome] = {}
+        for recipient in recipients:
             account = self._directory.find(recipient.address)
             if not isinstance(account, Account):
-                return _NOBODY
-            await self._store.deliver(account, content, first + delivered_to(recipient.address))
+                outcomes[recipient] = _NOBODY
+            elif account.disabled:
+                outcomes[recipient] = _DISABLED
+            else:
+                accounts[recipient] = account
+        if len(accounts) == 1:
+            # Several share one copy, which cannot name each of them and must not name them to each other.
+            first += delivered_to(next(iter(accounts)).address)
+        failures = await self._put(list(accounts.values()), content, first) if accounts else []
+        for recipient, failure in zip(accounts, failures, strict=True):
+            outcomes[recipient] = _outcome(envelope, recipient, failure)
+        return {recipient: outcomes[recipient] for recipient in recipients}
+
+    async def _put(
+        self, accounts: Sequence[Account], content: IContent, header: bytes
+    ) -> Sequence[Exception | None]:
+        try:
+            return await self._store.deliver_copies(accounts, content, header)
         except CancelledError:
             raise
-        except MailboxFull:
-            return _MAILBOX_FULL
-        except StorageFull as trouble:
-            journal.trouble("mailbox", trouble, id=envelope.id, recipient=recipient.address)
-            return _STORAGE_FULL
-        except StorageTrouble as trouble:
-            journal.trouble("mailbox", trouble, id=envelope.id, recipient=recipient.address)
-            return _TROUBLE
         except Exception as problem:
-            journal.trouble("mailbox", repr(problem), id=envelope.id, recipient=recipient.address)
-            return _TROUBLE
+            return [problem] * len(accounts)
+
+
+def _outcome(envelope: Envelope, recipient: Recipient, failure: Exception | None) -> Outcome:
+    """What became of one recipient's copy. Nothing that goes wrong with it reaches the others."""
+    if failure is None:
         return _DELIVERED
+    if isinstance(failure, MailboxFull):
+        return _MAILBOX_FULL
+    what = failure if isinstance(failure, StorageTrouble) else repr(failure)
+    journal.trouble("mailbox", what, id=envelope.id, recipient=recipient.address)
+    return _STORAGE_FULL if isinstance(failure, StorageFull) else _TROUBLE

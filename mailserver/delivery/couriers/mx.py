@@ -8,6 +8,9 @@ the mail is a reason to wait; then what was said about the recipient before what
 and that before trouble with the host; then what a host said before what was found out here; then what the
 better host said. A host that DNS did not answer about counts as one more host, in trouble.
 
+A host that could not be spoken to lately goes last (:mod:`mailserver.net.failings`). The order, where there
+is a choice, is in the journal with the seed it was drawn from.
+
 With :class:`~mailserver.net.exchangers.Exchangers` it delivers to the MX hosts, with
 :class:`~mailserver.net.exchangers.Smarthosts` to the smarthosts. The transmitter logs each attempt.
 
@@ -19,15 +22,18 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Protocol
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailserver import journal
 from mailserver.interfaces import IContent, ICourier, ITransmitter
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Exchanger
+from mailserver.model.exchanger import Exchanger, Login, Security
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope, another_host_may_help
 from mailserver.net.exchangers import Found
+from mailserver.net.failings import Failings
 
 __all__ = ["Finder", "MXCourier", "more_telling"]
 
@@ -47,14 +53,28 @@ class MXCourier:
 
     :param most: the addresses that are asked in one run at most: who names more of them must not keep us
         busy with one message for hours.
+    :param security: what TLS has to be on the way to the hosts.
+    :param login: who we are there.
+    :param failings: what is known of hosts that fail; shared by all couriers that ask the same hosts.
     """
 
     _log = Logger()
 
-    def __init__(self, finder: Finder, transmitter: ITransmitter, most: int = 10) -> None:
+    def __init__(
+        self,
+        finder: Finder,
+        transmitter: ITransmitter,
+        most: int = 10,
+        failings: Failings | None = None,
+        security: Security = Security.MAY,
+        login: Login | None = None,
+    ) -> None:
         self._finder = finder
         self._transmitter = transmitter
         self._most = most
+        self._failings = failings or Failings(lambda: 0.0)
+        self._security = security
+        self._login = login
 
     async def deliver(
         self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -62,7 +82,14 @@ class MXCourier:
         """Ask the hosts of each recipient's domain; one domain is one transaction a host."""
         outcomes: dict[Recipient, Outcome] = {}
         for domain, group in groupby(sorted(recipients, key=_domain), _domain):
-            outcomes |= await self._run(await self._finder.find(domain), envelope, content, list(group))
+            found = await self._finder.find(domain)
+            exchangers = tuple(
+                evolve(exchanger, security=self._security, login=self._login)
+                for exchanger in self._failings.order(found.exchangers)
+            )
+            if len(exchangers) > 1:
+                journal.ordered(envelope.id, domain, exchangers[: self._most], found.seed)
+            outcomes |= await self._run(evolve(found, exchangers=exchangers), envelope, content, list(group))
         return outcomes
 
     async def _run(
@@ -94,7 +121,17 @@ class MXCourier:
         except Exception:
             self._log.failure("transmitting {id} to {exchanger}", id=envelope.id, exchanger=str(exchanger))
         trouble = Delayed(Scope.HOST, "internal trouble", "4.3.0", exchanger.host)
-        return {recipient: answers.get(recipient, trouble) for recipient in recipients}
+        answers = {recipient: answers.get(recipient, trouble) for recipient in recipients}
+        if all(_is_silence(answer) for answer in answers.values()):
+            self._failings.failed(exchanger)
+        else:
+            self._failings.answered(exchanger)
+        return answers
+
+
+def _is_silence(outcome: Outcome) -> bool:
+    """Whether nobody could be spoken to."""
+    return isinstance(outcome, Delayed) and outcome.scope is Scope.HOST and not outcome.code
 
 
 def more_telling(before: Outcome | None, now: Outcome) -> Outcome:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.config import Config, ConfigErrors, find_config, load, load_server
+from mailserver.config import TLS, Config, ConfigErrors, find_config, load, load_server
 from mailserver.model.source import Source
+from mailserver.net.certificates import ensure_self_signed
+from mailserver.net.tls import Version
 
 
 @pytest.fixture
@@ -43,7 +45,8 @@ class TestValues:
         loopback = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
         assert [network for network, _ in config.relay.networks] == loopback
         assert [network for network, _ in config.login.plaintext_networks] == loopback
-        assert config.tls is None
+        assert config.tls == TLS(None, tmp_path / "certs", Version.TLS_1_2)
+        assert config.proxy.networks == ()
         assert config.dns.servers == ()
         assert config.dns.timeout == 5
         assert config.delivery.port == 25
@@ -56,8 +59,9 @@ class TestValues:
         assert (config.limits.message_size, config.limits.recipients) == (50 * 2**20, 1000)
 
     def test_everything_set(self, write, tmp_path):
-        (tmp_path / "chain.pem").write_text("x")
-        (tmp_path / "key.pem").write_text("x")
+        pair = ensure_self_signed(tmp_path, "xn--bcher-kva.example").file
+        pair.rename(tmp_path / "chain.pem")
+        (tmp_path / "key.pem").symlink_to(tmp_path / "chain.pem")
         config = read(
             write(
                 """
@@ -78,6 +82,9 @@ networks = [
 [tls]
 certificate = "chain.pem"
 key = "key.pem"
+minimum = "1.3"
+[proxy]
+networks = ["192.0.2.0/24"]
 [dns]
 servers = ["127.0.0.1:5300", "[::1]:53", "::1", "192.0.2.1"]
 timeout = "500ms"
@@ -101,8 +108,10 @@ message_size = 65536
             (ip_network("10.0.0.0/8"), Source("mailserver.toml", 13)),
             (ip_network("2001:db8::1/128"), Source("mailserver.toml", 14)),
         )
-        assert config.tls is not None
-        assert config.tls.key == tmp_path / "key.pem"
+        assert config.tls.pair == (tmp_path / "chain.pem", tmp_path / "key.pem")
+        assert config.tls.default is not None
+        assert config.tls.minimum is Version.TLS_1_3
+        assert config.proxy.networks == ((ip_network("192.0.2.0/24"), Source("mailserver.toml", 21)),)
         assert config.dns.servers == (("127.0.0.1", 5300), ("::1", 53), ("::1", 53), ("192.0.2.1", 53))
         assert config.dns.timeout == 0.5
         assert config.delivery.schedule.waits == (1, 90)
@@ -257,3 +266,21 @@ class TestFindConfig:
         monkeypatch.setattr("mailserver.config.reading._PLACES", (Path("etc/mailserver.toml"),))
         with pytest.raises(ConfigErrors, match="--config"):
             find_config(None)
+
+
+class TestLogins:
+    def test_lock_outs(self, write):
+        login = read(write("")).login
+        assert (login.failures, login.lockout, login.exempt_networks) == (10, 900.0, ())
+        table = '[login]\nfailures = 3\nlockout = "1h"\nexempt_networks = ["192.0.2.0/24"]\n'
+        login = read(write(table)).login
+        assert (login.failures, login.lockout) == (3, 3600.0)
+        assert login.exempt_networks == ((ip_network("192.0.2.0/24"), Source("mailserver.toml", 4)),)
+
+    def test_what_cannot_be(self, write):
+        errors = errors_of(write('[login]\nfailures = -1\nlockout = "0s"\nexempt_networks = ["x"]\n'))
+        assert [error.split(": ")[1] for error in errors] == [
+            "login.failures",
+            "login.lockout",
+            "login.exempt_networks[0]",
+        ]

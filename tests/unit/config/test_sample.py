@@ -38,7 +38,10 @@ def test_the_sample_works_as_it_stands():
     config = load(SAMPLE)
     assert [(listen.service, listen.endpoint) for listen in config.listen] == [
         ("smtp", "tcp:2525:interface=127.0.0.1"),
+        ("submission", "tcp:2587:interface=127.0.0.1"),
+        ("submissions", "tcp:2465:interface=127.0.0.1"),
         ("pop3", "tcp:2110:interface=127.0.0.1"),
+        ("pop3s", "tcp:2995:interface=127.0.0.1"),
     ]
     assert list(config.tree.domains) == ["example.lan"]
 
@@ -46,14 +49,18 @@ def test_the_sample_works_as_it_stands():
 @pytest.mark.parametrize("text", [SAMPLE.read_text()])
 def test_every_key_of_the_sample_has_a_comment(text):
     bare = [line for line in text.split("\n") if re.match(r"[a-z_]+ *=", line) and "#" not in line]
-    # The second listener needs none.
-    assert bare == ['service  = "pop3"', 'endpoint = "tcp:2110:interface=127.0.0.1"']
+    # The first listener has them.
+    assert bare == [
+        line
+        for service, port in [("submission", 2587), ("submissions", 2465), ("pop3", 2110), ("pop3s", 2995)]
+        for line in (f'service  = "{service}"', f'endpoint = "tcp:{port}:interface=127.0.0.1"')
+    ]
 
 
 def test_the_docs_describe_every_key_and_nothing_else():
     text = (ROOT / "docs" / "configuration.rst").read_text()
     section = text.split("\nmailserver.toml\n---------------\n")[1].split("\ndomains/NAME/\n")[0]
-    assert set(re.findall(r"^``([a-z_.]+)``$", section, re.MULTILINE)) == leaves(File)
+    assert set(re.findall(r"^``([a-z0-9_.]+)``$", section, re.MULTILINE)) == leaves(File)
 
 
 def test_the_docs_name_the_defaults_of_the_shape():

@@ -5,7 +5,7 @@ import email
 import pytest
 from zope.interface.verify import verifyObject
 
-from mailserver.delivery.bounce import ReportWriter, news, owed, warned
+from mailserver.delivery.bounce import STRANGER, ReportWriter, news, owed, warned
 from mailserver.delivery.settling import settlement
 from mailserver.interfaces import Duty, IReport, Settlement, Waiting
 from mailserver.model.address import NULL_SENDER, Address
@@ -25,8 +25,10 @@ def recipient(name="bob", **more):
     return Recipient(Address(name, "outside.example"), **more)
 
 
-def envelope(*recipients, sender=ALICE, ret=""):
-    return Envelope(QueueID("Q1"), sender, recipients, Origin(), 0.0, ret=ret)
+def envelope(*recipients, sender=ALICE, ret="", origin=Origin(), marks=()):  # noqa: B008 - frozen
+    return Envelope(
+        QueueID("Q1"), sender, recipients, origin, 0.0, ret=ret, marks=dict.fromkeys(marks, "yes")
+    )
 
 
 def words(text):
@@ -54,7 +56,10 @@ def test_owed(outcome, notify, now, expected):
     bob = recipient(notify=words(notify))
     settled = Settlement(outcome, 2000.0 if outcome is DELAYED else None)
     assert owed(envelope(bob), Waiting(bob), settled, SCHEDULE, now) is expected
-    assert owed(envelope(bob, sender=NULL_SENDER), Waiting(bob), settled, SCHEDULE, now) is None
+    foreign = Origin("192.0.2.1")
+    assert (
+        owed(envelope(bob, sender=NULL_SENDER, origin=foreign), Waiting(bob), settled, SCHEDULE, now) is None
+    )
     if expected is Kind.DELAYED:
         assert owed(envelope(bob), Waiting(bob, warned=True), settled, SCHEDULE, now) is None
 
@@ -81,21 +86,61 @@ def test_one_report_of_a_kind_for_all_and_a_mark_at_the_warned():
     assert [marked[one].warned for one in (a, b, c, d)] == [False, True, False, False]
 
 
-def test_nothing_about_the_null_sender():
+def test_nothing_to_the_null_sender():
     a = recipient(notify=words("FAILURE"))
-    assert news(duty(a, sender=NULL_SENDER), {a: Settlement(FAILED)}, SCHEDULE, 1.0) == []
+    foreign = duty(a, sender=NULL_SENDER, origin=Origin("192.0.2.1"))
+    assert news(foreign, {a: Settlement(FAILED)}, SCHEDULE, 1.0) == []
 
 
-@pytest.mark.parametrize(("host", "action"), [("", "delivered"), ("mx.example", "relayed")])
-def test_success_is_delivered_here_or_relayed(host, action):
-    a = recipient(notify=words("SUCCESS"))
-    settlements = {a: Settlement(Delivered("ok", host=host))}
-    assert news(duty(a), settlements, SCHEDULE, 1.0)[0].told[0].action == action
-
-
-def write(original, *, sender=ALICE, ret=""):
+def test_a_report_that_fails_is_told_to_postmaster_once():
     a = recipient()
-    owed = news(duty(a, sender=sender, ret=ret), {a: Settlement(FAILED)}, SCHEDULE, 1.0)
+    owed = news(duty(a, sender=NULL_SENDER, ret="HDRS"), {a: Settlement(FAILED)}, SCHEDULE, 1.0)
+    content = b"From: MAILER-DAEMON\r\n\r\nwhat it told\r\n"
+    report = ReportWriter("mail.example.lan", lambda: 1 << 39).write(
+        owed[0], Original(content, whole=True), 2.0
+    )
+    assert [str(one.address) for one in report.envelope.recipients] == ["postmaster@mail.example.lan"]
+    assert b"\r\nTo: <postmaster@mail.example.lan>\r\n" in report.content
+    assert b"what it told" in report.content
+    assert b"A message that this server wrote could not be delivered" in report.content
+    again = Duty(report.envelope, "mail.example.lan", (Waiting(report.envelope.recipients[0]),))
+    assert news(again, {report.envelope.recipients[0]: Settlement(FAILED)}, SCHEDULE, 3.0) == []
+    for outcome, next_attempt in ((DELAYED, 2000.0), (DELIVERED, None)):
+        settled = Settlement(outcome, next_attempt)
+        assert news(duty(a, sender=NULL_SENDER), {a: settled}, SCHEDULE, 1500.0) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "notify", "expected"),
+    [(FAILED, None, Kind.FAILED), (DELAYED, None, None), (DELAYED, "DELAY", Kind.DELAYED)],
+)
+def test_a_stranger_gets_no_delay_report_unasked(outcome, notify, expected):
+    bob = recipient(notify=words(notify))
+    settled = Settlement(outcome, 2000.0 if outcome is DELAYED else None)
+    assert owed(envelope(bob, marks=[STRANGER]), Waiting(bob), settled, SCHEDULE, 1500.0) is expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "actions"),
+    [
+        (Delivered("delivered to mailbox"), ["delivered"]),
+        (Delivered("250 Ok", host="mx.example"), ["relayed"]),
+        (Delivered("250 Ok", host="mx.example", reports=True), []),
+        (Delivered("forwarded as Q2", expanded=True), ["expanded"]),
+        (Delivered("forwarded as Q2", reports=True), []),
+    ],
+)
+def test_how_success_is_told(outcome, actions):
+    a = recipient(notify=words("SUCCESS"))
+    told = [
+        told.action for one in news(duty(a), {a: Settlement(outcome)}, SCHEDULE, 1.0) for told in one.told
+    ]
+    assert told == actions
+
+
+def write(original, *, sender=ALICE, ret="", marks=()):
+    a = recipient()
+    owed = news(duty(a, sender=sender, ret=ret, marks=marks), {a: Settlement(FAILED)}, SCHEDULE, 1.0)
     return ReportWriter("mail.example.lan", lambda: 1 << 39).write(owed[0], original, 1.5e9)
 
 
@@ -120,6 +165,14 @@ def test_the_original_comes_back_whole_only_when_asked_for(ret, whole, returned)
     assert (b"b\xf6dy" in content) is returned
     kind = email.message_from_bytes(content).get_payload()[2].get_content_type()
     assert kind == ("message/rfc822" if returned else "text/rfc822-headers")
+
+
+def test_a_stranger_gets_the_header_only():
+    content = write(
+        Original(b"Subject: hi\r\n\r\nbuy this\r\n", whole=True), ret="FULL", marks=[STRANGER]
+    ).content
+    assert b"buy this" not in content
+    assert b"Subject: hi" in content
 
 
 def test_8_bit_is_declared():

@@ -44,6 +44,17 @@ class ForwardTest(TestCase):
         assert envelope.size == len(content)
         assert envelope.ret == "FULL"
 
+    async def test_who_tells_of_success(self):
+        self.directory.aliases["one@example.lan"] = ("bob@far.example",)
+        notify = frozenset({"SUCCESS"})
+        for name, reports, expanded, passed_on in (
+            ("staff@example.lan", False, True, frozenset({"NEVER"})),
+            ("one@example.lan", True, False, notify),
+        ):
+            outcome = await self.deliver(BODY, Recipient(address(name), "", notify))
+            assert (outcome.reports, outcome.expanded) == (reports, expanded)
+            assert {one.notify for one in self.spool.messages[-1][0].recipients} == {passed_on}
+
     async def test_a_loop_fails(self):
         outcome = await self.deliver(b"Received: a\r\nDelivered-To:\r\n staff@EXAMPLE.lan\r\n" + BODY)
         assert (type(outcome), outcome.status) == (Failed, "5.4.6")

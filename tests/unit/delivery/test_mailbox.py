@@ -5,7 +5,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from mailserver.delivery.couriers.mailbox import MailboxCourier
-from mailserver.interfaces import ICourier, MailboxFull, StorageFull, StorageTrouble
+from mailserver.interfaces import Account, ICourier, MailboxFull, StorageFull, StorageTrouble
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.outcome import Delayed, Delivered, Failed, Scope
 from tests.support.fakes import FakeContent, FakeDirectory, address
@@ -21,14 +21,15 @@ class Store:
         self.delivered = []
         self.pending = None
 
-    async def deliver(self, account, content, header):
-        trouble = self.troubles.get(account.name.partition("@")[0])
+    async def deliver_copies(self, accounts, content, header):
         if self.pending is not None:
             self.pending.append(waiting := Deferred())
             await waiting
-        if trouble is not None:
-            raise trouble
-        self.delivered.append((account.name, header + content.whole()))
+        failures = [self.troubles.get(account.name.partition("@")[0]) for account in accounts]
+        for account, trouble in zip(accounts, failures, strict=True):
+            if trouble is None:
+                self.delivered.append((account.name, header + content.whole()))
+        return failures
 
 
 def recipients(*names):
@@ -65,14 +66,27 @@ class MailboxTest(TestCase):
             (outcome,) = (await deliver(Store(alice=trouble), "alice")).values()
             assert (type(outcome), outcome.status, outcome.scope) == (Delayed, status, Scope.HOST)
 
-    def test_all_at_once(self):
+    async def test_several_share_one_copy_that_names_nobody(self):
         store = Store()
-        store.pending = []
-        delivering = deliver(store, "alice", "bob", "carol")
-        assert len(store.pending) == 3
-        for waiting in store.pending:
-            waiting.callback(None)
-        assert len(self.successResultOf(delivering)) == 3
+        outcomes = await deliver(store, "alice", "bob", "carol")
+        top = b"Return-Path: <s@outside.example>\r\n"
+        assert [name.partition("@")[0] for name, _ in store.delivered] == ["alice", "bob", "carol"]
+        assert {text for _, text in store.delivered} == {top + CONTENT.data}
+        assert {type(outcome) for outcome in outcomes.values()} == {Delivered}
+
+    async def test_a_store_that_breaks_its_contract_delays(self):
+        store = Store()
+        store.deliver_copies = None
+        (outcome,) = (await deliver(store, "alice")).values()
+        assert (type(outcome), outcome.status) == (Delayed, "4.3.0")
+
+    async def test_a_disabled_mailbox(self):
+        directory = FakeDirectory(["alice@example.lan"])
+        directory.accounts["alice@example.lan"] = Account("alice@example.lan", disabled=True)
+        (alice,) = recipients("alice")
+        envelope = Envelope(QueueID("Q1"), address("s@outside.example"), (alice,), Origin(), 0.0)
+        outcomes = await MailboxCourier(directory, Store()).deliver(envelope, CONTENT, [alice])
+        assert (type(outcomes[alice]), outcomes[alice].status) == (Failed, "5.2.1")
 
     def test_cancelled_it_ends(self):
         from twisted.internet.defer import CancelledError

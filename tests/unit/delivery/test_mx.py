@@ -15,6 +15,7 @@ from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.exchanger import Exchanger
 from mailserver.model.outcome import Delayed, Delivered, Failed, Scope
 from mailserver.net.exchangers import Found
+from mailserver.net.failings import Failings
 
 ANN, BEN, CAT = [Recipient(Address(name, "outside.example")) for name in ("ann", "ben", "cat")]
 
@@ -204,3 +205,15 @@ class CourierTest(SynchronousTestCase):
         running.cancel()
         self.failureResultOf(running, CancelledError)
         assert len(transmitter.asked) == 1
+
+
+def test_a_host_that_was_silent_goes_last_for_the_next_message():
+    failings = Failings(lambda: 0.0)
+    assert [host for host, _ in play([REFUSES, TAKEN], failings=failings)[1]] == ["mx1", "mx2"]
+    assert [host for host, _ in play([TAKEN, TAKEN], failings=failings)[1]] == ["mx2"]
+
+
+def test_a_host_that_spoke_keeps_its_place():
+    failings = Failings(lambda: 0.0)
+    for says in (BUSY, GREY, HOST_SAYS_NO):
+        assert [host for host, _ in play([says, TAKEN], failings=failings)[1]] == ["mx1", "mx2"]

@@ -77,7 +77,7 @@ class World:
         self.recorder = Recorder(
             self.queue, ReportWriter("mail.here.example", self.entropy), self.schedule, time
         )
-        directions = Directions(route, {Local: self.local, Remote: self.remote})
+        directions = Directions(route, {Local: self.local, Remote: self.remote}, None)
         slots = Slots(
             lambda name: name == "here.example", local or Window(250, 250), remote or Window(500, 20)
         )
@@ -95,7 +95,8 @@ class World:
         self.count += 1
         recipients = tuple(Recipient(Address(*one.split("@"))) for one in addresses)
         origin = Address(*sender.split("@")) if sender else NULL_SENDER
-        envelope = Envelope(QueueID(f"Q{self.count}"), origin, recipients, Origin(), self.now())
+        client = Origin("192.0.2.1")
+        envelope = Envelope(QueueID(f"Q{self.count}"), origin, recipients, client, self.now())
         self.queue.add(envelope, content)
         return envelope
 
@@ -521,3 +522,34 @@ class StopTest(Base):
         world.runner.wake()
         world.run(1)
         assert world.queue.takes == 0
+
+
+class DestinationTest(Base):
+    def test_a_dead_destination_rests_and_costs_one_attempt(self):
+        world = World(remote=Window(500, 20, first=1))
+        world.remote.answers["dead.example"] = Delayed(Scope.HOST, "no connection", "4.4.1", "mx")
+        for n in range(50):
+            world.add(f"u{n}@dead.example")
+        world.add("bob@far.example")
+        world.runner.start()
+        world.run(30)
+        assert len(world.queue.settled) == 2, "one for each domain"
+        assert world.runner.destinations.resting() == {"dead.example"}
+
+    def test_one_success_wakes_what_waits(self):
+        world = World()
+        hastened = []
+
+        async def hasten(destination):
+            hastened.append(destination)
+
+        world.runner.hasten = hasten
+        world.remote.answers["far.example"] = Delayed(Scope.HOST, "no connection", "4.4.1", "mx")
+        world.add("a@far.example")
+        world.runner.start()
+        world.run(1)
+        assert hastened == []
+        del world.remote.answers["far.example"]
+        world.run(90)
+        assert hastened == ["far.example"]
+        assert world.runner.destinations.trouble("far.example") is None

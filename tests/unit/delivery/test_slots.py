@@ -124,3 +124,35 @@ def test_whatever_comes_and_goes_nothing_is_lost_and_nothing_exceeded(size, each
         # Nobody is parked who could work.
         assert len(under_way) == size or all(names.count(one.destination) >= each for one in parked)
     assert {id(one) for one in window.clear()} == {id(one) for one in parked}
+
+
+def test_slots_are_earned_and_lost():
+    window = Window(size=100, each=6, first=2)
+    assert window.slots("a") == 2
+    for expected in (3, 4, 5, 6, 6):
+        window.learn("a", True)
+        assert window.slots("a") == expected
+    for expected in (3, 1, 1):
+        window.learn("a", False)
+        assert window.slots("a") == expected
+    assert window.slots("b") == 2
+
+
+def test_a_slot_that_was_earned_is_used_at_once():
+    slots = Slots(lambda name: False, Window(1, 1), Window(size=10, each=5, first=1))
+    assert [slots.offer(duty("a", n)) for n in range(4)] == [Place.NOW, *[Place.PARKED] * 3]
+    begun = slots.learn("a", True)
+    assert [one.envelope.id for one in begun] == ["a1"]
+    assert slots.learn("a", False) == []
+    assert slots.learn("unheard-of", True) == []
+
+
+def test_what_is_parked_can_be_withdrawn():
+    slots = Slots(lambda name: False, Window(1, 1), Window(size=10, each=1))
+    duties = [duty("a", n) for n in range(3)]
+    for one in duties:
+        slots.offer(one)
+    assert slots.withdraw("a") == duties[1:]
+    assert slots.withdraw("unheard-of") == []
+    assert slots.leave(duties[0]) == (None, True)
+    assert slots.full() == frozenset()

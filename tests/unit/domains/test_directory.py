@@ -5,6 +5,7 @@ from zope.interface.verify import verifyObject
 
 from mailserver.domains.directory import Directory
 from mailserver.domains.passwords import DECOY
+from mailserver.domains.senders import Senders
 from mailserver.domains.tree import NO_DOMAINS, load_tree
 from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted
 from mailserver.model.address import Address
@@ -207,3 +208,41 @@ class TestLogins:
         assert directory.decoy("nobody@c.example") == "{PLAIN}x"
         assert directory.decoy("\0") == "{PLAIN}x"
         assert Directory(NO_DOMAINS).decoy("nobody") == DECOY
+
+
+def words(text):
+    return frozenset(text.split())
+
+
+@pytest.mark.parametrize(
+    ("alias", "notify", "expected"),
+    [
+        ("sales@a.example", "SUCCESS FAILURE", words("FAILURE")),
+        ("sales@a.example", "SUCCESS", words("NEVER")),
+        ("sales@a.example", "FAILURE DELAY", words("FAILURE DELAY")),
+        ("sales@a.example", "NEVER", words("NEVER")),
+        ("bob+vip@a.example", "SUCCESS", words("SUCCESS")),
+        ("both@a.example", "SUCCESS", words("SUCCESS")),
+        ("alice@a.example", "SUCCESS", words("SUCCESS")),
+    ],
+)
+def test_of_several_targets_none_is_asked_to_tell_of_success(directory, alias, notify, expected):
+    expanded = directory.expand(Recipient(at(alias), "", words(notify)))
+    assert {one.notify for one in expanded} == {expected}
+
+
+@pytest.mark.parametrize("domain", ["a.example", "b.example"])
+def test_the_senders_of_forwarded_mail_are_here(tree, domain):
+    senders = Senders(lambda: 1.7e9, b"secret")
+    carol = at("carol@far.example")
+    under = senders.under(carol, domain)
+    directory = Directory(tree, "mail.a.example", senders)
+    standing = directory.find(under)
+    assert isinstance(standing, Forward)
+    assert (standing.targets, standing.reports_only) == ((carol,), True)
+    assert directory.expand(Recipient(under)) == (Recipient(carol, f"rfc822;{under}"),)
+    forged = Address(under.local.replace("carol", "victor"), domain)
+    standing = directory.find(forged)
+    # The catch-all of b.example takes it like any other name.
+    assert not (isinstance(standing, Forward) and standing.reports_only)
+    assert isinstance(Directory(tree, "mail.a.example").find(under), Nobody | Forward)

@@ -6,8 +6,16 @@ import threading
 
 import pytest
 
-from mailserver.domains import editing
-from mailserver.domains.editing import NoSuchUser, UserExists, add_user, has_user, remove_user, set_password
+from mailserver.domains import rewriting
+from mailserver.domains.editing import (
+    NoSuchUser,
+    UserExists,
+    add_user,
+    has_user,
+    remove_user,
+    set_option,
+    set_password,
+)
 
 TEXT = "# our people\n\nalice:{PLAIN}secret:quota=50MB\n  # and\nBob:{PLAIN}other\n"
 
@@ -77,6 +85,14 @@ def test_the_file_keeps_its_owner(domain):
     assert (after.st_uid, after.st_gid) == (1234, 1235)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories away")
+def test_a_new_directory_belongs_to_the_owner_of_the_one_it_is_in(tmp_path):
+    os.chown(tmp_path, 1234, 1235)
+    rewriting.make_directory(tmp_path / "a.example")
+    made = (tmp_path / "a.example").stat()
+    assert (made.st_uid, made.st_gid) == (1234, 1235)
+
+
 def test_a_link_is_followed(domain, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "people"
     (domain / "users").rename(elsewhere)
@@ -90,7 +106,7 @@ def test_a_failing_disk_leaves_the_old_file_and_no_litter(domain, monkeypatch):
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(editing.os, "fsync", fail)
+    monkeypatch.setattr(rewriting.os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         add_user(domain, "a.example", "carol", "{PLAIN}x")
     assert os.listdir(domain) == ["users"]
@@ -111,3 +127,32 @@ def test_two_admins_at_once(domain):
         f"user{number}:{{PLAIN}}x" for number in range(20)
     )
     assert os.listdir(domain) == ["users"]
+
+
+def test_a_verifier_goes_with_its_password(domain):
+    add_user(domain, "a.example", "carol", "{PLAIN}x", "1GB", "600000,a=,b=,c=")
+    assert (domain / "users").read_text().endswith("carol:{PLAIN}x:quota=1GB:scram=600000,a=,b=,c=\n")
+    set_password(domain, "a.example", "carol", "{PLAIN}y", "600000,d=,e=,f=")
+    assert (domain / "users").read_text().endswith("carol:{PLAIN}y:quota=1GB:scram=600000,d=,e=,f=\n")
+    # The old one must not stay: it would let the old password in.
+    set_password(domain, "a.example", "carol", "{PLAIN}z")
+    assert (domain / "users").read_text().endswith("carol:{PLAIN}z:quota=1GB\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "options"),
+    [
+        ("quota", "1GB", ":quota=1GB"),
+        ("messages", "5", ":quota=50MB:messages=5"),
+        ("disabled", "", ":quota=50MB:disabled"),
+        ("quota", None, ""),
+        ("disabled", None, ":quota=50MB"),
+    ],
+)
+def test_set_option(domain, option, value, options):
+    set_option(domain, "a.example", "ALICE", option, value)
+    assert (domain / "users").read_text() == TEXT.replace(":quota=50MB", options)
+    set_option(domain, "a.example", "alice", option, value)
+    assert (domain / "users").read_text() == TEXT.replace(":quota=50MB", options)
+    with pytest.raises(NoSuchUser):
+        set_option(domain, "a.example", "carol", option, value)

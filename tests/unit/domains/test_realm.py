@@ -1,25 +1,28 @@
 """Logins through twisted.cred."""
 
 import pytest
+from attrs import evolve
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
-from zope.interface import Interface
+from zope.interface import Interface, implementer
 from zope.interface.verify import verifyObject
 
 from mailserver.domains import realm as realm_module
+from mailserver.domains.credentials import IProof, Proven
 from mailserver.domains.directory import Directory
 from mailserver.domains.domain import Domain
 from mailserver.domains.passwords import DECOY
-from mailserver.domains.realm import Checker, Login, Realm, login_pool
+from mailserver.domains.realm import Checker, LockedOut, Login, Realm, login_pool
 from mailserver.domains.tree import Tree
 from mailserver.domains.users import parse_users
-from mailserver.interfaces import MaildropInUse
+from mailserver.interfaces import ILockout, MaildropInUse, Verdict
 from mailserver.model.source import Source
 from mailserver.threads import Busy
 
@@ -46,6 +49,33 @@ class Inline:
         return result
 
 
+@implementer(ILockout)
+class FakeLockout:
+    """Remembers what it is told; nothing is delayed unless ``delay`` says so."""
+
+    def __init__(self):
+        self.told = []
+        self.verdict = Verdict(True, "")
+        self.delay = 0.0
+
+    def judge(self, client, account):
+        self.told.append(("judge", client, account))
+        return self.verdict
+
+    def failed(self, client, account, guess):
+        self.told.append(("failed", client, account, guess))
+        return self.delay
+
+    def succeeded(self, client, account):
+        self.told.append(("succeeded", client, account))
+
+    def locks(self):
+        return ()
+
+    def lift(self, client):
+        return 0
+
+
 class IThing(Interface):
     """What can be asked for."""
 
@@ -54,7 +84,9 @@ class CheckerTests(TestCase):
     def setUp(self):
         self.directory = Directory(tree("alice:{PLAIN}secret\nbob:{PLAIN}other\n"))
         self.pool = Inline()
-        self.checker = Checker(self.directory, self.pool)
+        self.clock = Clock()
+        self.lockout = FakeLockout()
+        self.checker = Checker(self.directory, self.pool, self.lockout, self.clock)
         self.events = []
         globalLogPublisher.addObserver(self.observe)
         self.addCleanup(globalLogPublisher.removeObserver, self.observe)
@@ -64,11 +96,20 @@ class CheckerTests(TestCase):
             self.events.append(event["mail_fields"])
 
     def ask(self, name, password):
-        return self.checker.requestAvatarId(UsernamePassword(name, password))
+        asked = self.checker.requestAvatarId(UsernamePassword(name, password))
+        self.clock.advance(0)  # a delay of nothing is one
+        return asked
+
+    def prove(self, name, right):
+        asked = self.checker.requestAvatarId(Proven(name, right, "submission", "192.0.2.1", True))
+        self.clock.advance(0)
+        return asked
 
     def test_the_contract(self):
         verifyObject(ICredentialsChecker, self.checker)
         verifyObject(IUsernamePassword, Login(b"a", b"b"))
+        verifyObject(IProof, Proven(b"a", True))
+        verifyObject(ILockout, self.lockout)
         verifyObject(IRealm, Realm({}))
         assert Login(b"a", b"b").checkPassword(b"b")
         assert "secret" not in repr(Login(b"a", b"secret"))
@@ -142,7 +183,9 @@ class CheckerTests(TestCase):
 
     def test_the_journal_is_told_what_the_client_is_not(self):
         def ask(name, password):
-            return self.checker.requestAvatarId(Login(name, password, "pop3", "192.0.2.1", False))
+            asked = self.checker.requestAvatarId(Login(name, password, "pop3", "192.0.2.1", False))
+            self.clock.advance(0)
+            return asked
 
         self.successResultOf(ask(b"alice", b"secret"))
         self.failureResultOf(ask(b"alice@a.example", b"wrong"), UnauthorizedLogin)
@@ -153,6 +196,55 @@ class CheckerTests(TestCase):
             ("192.0.2.1", "alice@a.example", "failed", "wrong password"),
             ("192.0.2.1", "evil\r\n\\xff", "failed", "no such user"),
         ]
+
+    def test_a_right_proof(self):
+        assert self.successResultOf(self.prove(b"ALICE", True)).name == "alice@a.example"
+        assert self.pool.calls == []
+
+    def test_a_wrong_proof_and_nobodys_proof(self):
+        self.failureResultOf(self.prove(b"alice", False), UnauthorizedLogin)
+        self.failureResultOf(self.prove(b"nobody", True), UnauthorizedLogin)
+        assert [it["reason"] for it in self.events] == ["wrong proof", "no such user"]
+        assert [it[:3] for it in self.lockout.told if it[0] == "failed"] == [
+            ("failed", "192.0.2.1", "alice@a.example"),
+            ("failed", "192.0.2.1", "nobody@a.example"),
+        ]
+
+    def test_a_disabled_account_is_as_wrong_as_a_wrong_password(self):
+        users = self.directory.user("alice")
+        off = evolve(users, account=evolve(users.account, disabled=True))
+        domain = Domain("a.example", Source("users"), {"alice": off}, {})
+        self.directory.replace(Tree({"a.example": domain}))
+        self.failureResultOf(self.ask(b"alice", b"secret"), UnauthorizedLogin)
+        self.failureResultOf(self.prove(b"alice", True), UnauthorizedLogin)
+
+    def test_who_is_locked_out_is_not_listened_to(self):
+        self.lockout.verdict = Verdict(False, "locked out for 5 s")
+        for asked in (self.ask(b"alice", b"secret"), self.prove(b"alice", True)):
+            assert isinstance(self.failureResultOf(asked).value, LockedOut)
+        assert self.pool.calls == []
+        assert self.events[-1]["reason"] == "locked out for 5 s"
+        assert [it[0] for it in self.lockout.told] == ["judge", "judge"]
+
+    def test_every_spelling_of_a_name_is_counted_as_one(self):
+        for name in (b"alice", b"Alice@A.example", b"alice@a.example"):
+            self.failureResultOf(self.ask(name, b"wrong"), UnauthorizedLogin)
+        failed = [it for it in self.lockout.told if it[0] == "failed"]
+        assert len(set(failed)) == 1
+        # What tells guesses apart holds no password.
+        assert b"wrong" not in failed[0][3]
+        self.failureResultOf(self.ask(b"alice", b"other"), UnauthorizedLogin)
+        assert self.lockout.told[-1][3] != failed[0][3]
+
+    def test_a_wrong_password_is_told_after_the_delay(self):
+        self.lockout.delay = 4.0
+        asked = self.ask(b"alice", b"wrong")
+        self.clock.advance(3.9)
+        self.assertNoResult(asked)
+        self.clock.advance(0.2)
+        self.failureResultOf(asked, UnauthorizedLogin)
+        assert self.successResultOf(self.ask(b"alice", b"secret"))
+        assert self.lockout.told[-1] == ("succeeded", "", "alice@a.example")
 
 
 class PortalTests(TestCase):
@@ -166,7 +258,7 @@ class PortalTests(TestCase):
         async def make(account):
             return f"mail of {account.name}", lambda: ended.append(account.name)
 
-        portal = Portal(Realm({IThing: make}), [Checker(directory, pool)])
+        portal = Portal(Realm({IThing: make}), [Checker(directory, pool, FakeLockout(), reactor)])
         interface, avatar, logout = await portal.login(Login(b"alice", b"secret"), None, IThing)
         assert (interface, avatar) == (IThing, "mail of alice@a.example")
         logout()
@@ -179,7 +271,8 @@ class PortalTests(TestCase):
         async def make(account):
             raise MaildropInUse
 
-        portal = Portal(Realm({IThing: make}), [Checker(Directory(tree("alice:{PLAIN}s\n")), Inline())])
+        checker = Checker(Directory(tree("alice:{PLAIN}s\n")), Inline(), FakeLockout(), Clock())
+        portal = Portal(Realm({IThing: make}), [checker])
         self.failureResultOf(portal.login(Login(b"alice", b"s"), None, IThing), MaildropInUse)
 
     def test_the_first_interface_that_there_is_one_for(self):

@@ -73,6 +73,17 @@ def test_a_directory_where_a_file_should_be(make, tmp_path):
     assert problems == ["domains/a.example/users: cannot be read: Is a directory"]
 
 
+def test_what_has_no_end_is_not_waited_for(make, tmp_path):
+    (tmp_path / "a.example").mkdir()
+    os.mkfifo(tmp_path / "a.example/users")
+    (tmp_path / "a.example/aliases").symlink_to("/dev/zero")
+    _, problems = make({})
+    assert problems == [
+        "domains/a.example/users: cannot be read: not a regular file",
+        "domains/a.example/aliases: cannot be read: not a regular file",
+    ]
+
+
 def test_settings(make):
     tree, problems = make(
         {

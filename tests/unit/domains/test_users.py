@@ -8,6 +8,7 @@ from mailserver.domains.passwords import DECOY
 from mailserver.domains.users import parse_users, spell_user_name
 from mailserver.model.address import Address
 from mailserver.model.source import Source
+from mailserver.wire.scram import make_verifier
 
 
 def parse(text, quota=0):
@@ -94,3 +95,56 @@ def test_fifty_thousand_lines():
     users, problems = parse(text)
     assert (len(users), problems) == (50_000, [])
     assert time.perf_counter() - started < 5  # well under 1 s on an idle machine
+
+
+# --- the options of logins ---------------------------------------------------------------------------
+
+
+def test_senders() -> None:
+    text = "alice:{PLAIN}x:senders=Info@other.example,@Club.example,sales,\nbob:{PLAIN}x:senders=\n"
+    users, problems = parse_users(text, "users", "example.lan")
+    assert not [problem for problem in problems if problem.fatal]
+    assert users["alice"].senders == {"info@other.example", "@club.example", "sales@example.lan"}
+    assert users["bob"].senders == frozenset()
+
+
+def test_a_verifier_beside_the_password() -> None:
+    verifier = make_verifier(b"secret", b"0123456789abcdef", 4096)
+    text = f"alice:{{PLAIN}}secret:quota=1KB:scram={verifier}\n"
+    users, _ = parse_users(text, "users", "example.lan")
+    assert users["alice"].scram == verifier
+    assert users["alice"].account.quota == 1024
+    assert str(verifier) not in repr(users)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("senders=a@b@c", "is not an address"),
+        ("senders=@", "is not a domain"),
+        ("scram=secret", "scram is not a verifier: set it with mailctl user passwd"),
+        ("sender=x", 'did you mean "senders"?'),
+    ],
+)
+def test_bad_options_of_logins(option: str, told: str) -> None:
+    users, (problem, *_) = parse_users(f"alice:{{PLAIN}}x:{option}\n", "users", "example.lan")
+    assert not users
+    assert told in problem.text
+    assert "secret" not in problem.text
+
+
+def test_messages_and_disabled():
+    users, _ = parse_users(
+        "a:{PLAIN}x\nb:{PLAIN}x:messages=5:disabled\nc:{PLAIN}x:disabled quota=1\n",
+        "users",
+        "x.example",
+        0,
+        9,
+    )
+    assert [(user.account.messages, user.account.disabled) for user in users.values()] == [
+        (9, False),
+        (5, True),
+        (9, True),
+    ]
+    for wrong in ("messages=many", "messages=-1", "disabled=yes", "messages"):
+        assert parse(f"a:{{PLAIN}}x:{wrong}\n")[1]

@@ -15,10 +15,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from mailserver.interfaces import StorageTrouble
+from mailserver.mailboxes.contents import Contents, Message
 from mailserver.mailboxes.lock import Lock
 from mailserver.mailboxes.maildir import THE_DISK
-from mailserver.mailboxes.maildrop import Maildrop, MessageFile
-from mailserver.mailboxes.snapshot import Message, snapshot
+from mailserver.mailboxes.maildrop import Maildrop
+from mailserver.mailboxes.message import MessageFile, Reading
+from mailserver.mailboxes.snapshot import snapshot
 from mailserver.threads import Pool
 
 
@@ -39,7 +41,7 @@ def quiet(what: str, path: Path) -> None:
     raise AssertionError(f"{what}: {path}")
 
 
-def shot(box: Path) -> list[Message]:
+def shot(box: Path) -> Contents:
     return snapshot(box, quiet)
 
 
@@ -53,9 +55,8 @@ async def at_once(function: Any, *arguments: Any) -> Any:
 def drop_of(box: Path, messages: list[Message] | None = None) -> Maildrop:
     lock = Lock()
     lock.acquire(box)
-    return Maildrop(
-        "alice@example.lan", box, shot(box) if messages is None else messages, lock, THE_DISK, at_once
-    )
+    contents = Contents(shot(box) if messages is None else messages)
+    return Maildrop("alice@example.lan", box, contents, lock, THE_DISK, at_once)
 
 
 def result(deferred: "defer.Deferred[Any]") -> Any:
@@ -86,7 +87,7 @@ def test_names_that_tell_are_believed_without_a_look(box: Path, monkeypatch: pyt
     put(box, "cur/2.b,S=4,W=7:2,S")
     monkeypatch.setattr(os, "stat", None)
     monkeypatch.setattr(os, "open", None)
-    assert shot(box) == [
+    assert list(shot(box)) == [
         Message("cur", "1.a,S=4,W=6:2,", 6, b"1.a"),
         Message("cur", "2.b,S=4,W=7:2,S", 7, b"2.b"),
     ]
@@ -177,7 +178,7 @@ def test_a_read_only_mailbox_can_be_listed(box: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.EROFS, "read-only")
 
     monkeypatch.setattr(os, "rename", refuse)
-    assert shot(box) == [Message("new", "1.a,S=4,W=6", 6, b"1.a")]
+    assert list(shot(box)) == [Message("new", "1.a,S=4,W=6", 6, b"1.a")]
     assert text_of(drop_of(box).getMessage(0)) == b"a\r\nb\r\n"
 
 
@@ -260,7 +261,7 @@ def test_removals_are_made_durable_once(box: Path) -> None:
     lock = Lock()
     lock.acquire(box)
     disk = type(THE_DISK)(fsync=synced.append)
-    drop = Maildrop("alice@example.lan", box, shot(box), lock, disk, at_once)
+    drop = Maildrop("alice@example.lan", box, Contents(shot(box)), lock, disk, at_once)
     for number in range(10):
         drop.deleteMessage(number)
     result(drop.sync())
@@ -284,7 +285,7 @@ class Threads(TestCase):
     async def test_closed_while_a_thread_reads(self) -> None:
         """The reactor does not wait for the disk, and the descriptor is not lost."""
         box = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, box)
+        self.addCleanup(shutil.rmtree, box, ignore_errors=True)
         for part in ("new", "cur"):
             (box / part).mkdir()
         put(box, "cur/1.a", b"x" * 100)
@@ -301,7 +302,7 @@ class Threads(TestCase):
             return real(fd, length)
 
         self.patch(os, "read", slow)
-        file = MessageFile(box, Message("cur", "1.a", 100, b"1.a"), pool.run)
+        file = Reading(box, Contents([Message("cur", "1.a", 100, b"1.a")]), pool.run).open(0)
         piece = defer.ensureDeferred(file.read(10))
         reading.wait(10)
         file.close()

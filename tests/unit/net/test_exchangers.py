@@ -188,7 +188,7 @@ class ExchangersTest(SynchronousTestCase):
             ("us.example", (), Failed, "5.4.6"),
             ("empty.example", (), Failed, "5.4.4"),
             ("x.example", (MX(10, "nowhere.example"),), Failed, "5.4.4"),
-            ("x.example", (MX(10, "192.0.2.1"),), Failed, "5.4.4"),
+            ("x.example", (MX(10, "127.0.0.1"),), Failed, "5.4.4"),
             ("x.example", (MX(10, "loopback.example"),), Failed, "5.4.4"),
             ("x.example", (MX(10, "dead.example"),), Delayed, "4.4.3"),
             ("x.example", (MX(10, "dead.example"), MX(20, "nowhere.example")), Delayed, "4.4.3"),
@@ -243,6 +243,15 @@ class ExchangersTest(SynchronousTestCase):
                     assert found.exchangers == (Exchanger(literal, wanted, 25),)
                 else:
                     assert (found.exchangers, found.trouble.status) == ((), wanted)
+
+    def test_an_address_in_the_place_of_a_name(self):
+        found = find("x.example", MX(10, "192.0.2.77"))
+        assert [exchanger.address for exchanger in found.exchangers] == ["192.0.2.77"]
+
+    def test_an_address_of_an_interface_is_ours_where_we_listen_on_all(self):
+        resolver = FakeResolver({"x.example": [MX(10, "a.example")]}, ADDRESSES)
+        found = finish(Exchangers(resolver, 25, (), (), Random(1), is_ours=lambda _: True).find("x.example"))
+        assert found.trouble.status == "5.4.6"
 
     def test_a_crowd_of_hosts_is_cut_short(self):
         records = [MX(number, f"h{number}.example") for number in range(100)]
@@ -330,5 +339,6 @@ def test_the_finder_shuffles(seed):
     records = [MX(10, host) for host in ("a.example", "b.example", "bare.example")]
     resolver = FakeResolver({"x.example": records}, ADDRESSES)
     found = finish(Exchangers(resolver, 25, (), (), Random(seed)).find("x.example"))
-    wanted = order_hosts(records, (), Random(seed))
+    assert found.seed == Random(seed).getrandbits(32)
+    wanted = order_hosts(records, (), Random(found.seed))
     assert [exchanger.host for exchanger in found.exchangers] == [mx.host for mx in wanted]

@@ -1,7 +1,13 @@
 """The session mixin: order, bounds and deadlines, on a protocol small enough to see through."""
 
+import contextlib
+import socket
 from collections.abc import Awaitable
+from time import monotonic
+from typing import Any
 
+from attrs import evolve
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -12,10 +18,11 @@ from twisted.internet.interfaces import (
     ISSLTransport,
 )
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
@@ -469,6 +476,81 @@ class EndTests(SessionCase):
         self.successResultOf(Deferred.fromCoroutine(self.factory.drain()))
 
 
+class LimitedRawTests(SessionCase):
+    def begin(self, octets: int) -> None:
+        self.pieces: list[bytes] = []
+        self.session.rawReceived = self.pieces.append  # type: ignore[method-assign, assignment]
+        self.session.on_raw = lambda: self.session.beginRaw(octets)  # type: ignore[method-assign]
+
+    def test_lines_begin_again_by_themselves(self) -> None:
+        self.begin(5)
+        assert self.say(b"a\r\nraw\r\nab") == b"a\r\n"
+        assert self.session.isRaw
+        assert self.say(b"cdeb\r\nraw\r\n12345c\r\n") == b"b\r\nc\r\n"
+        assert not self.session.isRaw
+        assert self.pieces == [b"ab", b"cde", b"12345"]
+
+    def test_many_small_pieces_are_linear(self) -> None:
+        self.begin(1)
+        begun = monotonic()
+        self.say(b"raw\r\nx" * 100_000)
+        assert len(self.pieces) == 100_000
+        assert monotonic() - begun < 5
+
+
+class LingeringTests(TestCase):
+    """On real sockets: a close while the client sends must not become a reset that eats the last reply."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        bounds = Bounds(line=64, pending=100, dropped=100_000, idle=10, handshake=5, session=100, grace=3)
+        self.factory = ParrotFactory(bounds, reactor)
+        self.port: Any = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+        self.addCleanup(self.port.stopListening)
+
+    async def converse(self, *segments: bytes) -> bytes:
+        def story() -> bytes:
+            with socket.create_connection(("127.0.0.1", self.port.getHost().port), 10) as client:
+                for segment in segments:
+                    client.sendall(segment)
+                received = b""
+                while data := client.recv(65536):
+                    received += data
+            return received
+
+        received = await deferToThread(story)
+        while self.factory.sessions:
+            await deferLater(reactor, 0.001)
+        return received
+
+    def test_the_last_reply_arrives(self) -> "Deferred[None]":
+        async def play() -> None:
+            for _ in range(20):
+                assert await self.converse(b"close\r\n", *[b"x" * 65536] * 50) == b"bye\r\n"
+            # A flood is one, too.
+            assert await self.converse(b"a\r\n", *[b"x" * 65536] * 50) == b"a\r\nflaw: TOO_LONG\r\nflood\r\n"
+
+        return Deferred.fromCoroutine(play())
+
+    def test_a_client_that_goes_on_is_cut_off(self) -> "Deferred[None]":
+        self.factory.bounds = evolve(self.factory.bounds, grace=0.2)
+
+        def story() -> None:
+            with socket.create_connection(("127.0.0.1", self.port.getHost().port), 10) as client:
+                client.sendall(b"close\r\n")
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        client.sendall(b"x" * 1000)
+
+        async def play() -> None:
+            await deferToThread(story)
+            while self.factory.sessions:
+                await deferLater(reactor, 0.001)
+
+        return Deferred.fromCoroutine(play())
+
+
 class PeerTests(SynchronousTestCase):
     def test_peers(self) -> None:
         for address, peer in (
@@ -479,3 +561,46 @@ class PeerTests(SynchronousTestCase):
             (UNIXAddress(b"/run/x"), Peer("", 0)),
         ):
             assert peer_of(address) == peer
+
+
+class Beneath:
+    """What is left of a transport when one asks what is on its way."""
+
+    def __init__(self, sending: socket.socket) -> None:
+        self.fileno = sending.fileno
+
+
+class Reactor(Clock):
+    """A clock that knows who waits to write."""
+
+    writers: tuple[object, ...] = ()
+
+    def getWriters(self) -> list[object]:
+        return list(self.writers)
+
+
+class OnTheirWayTests(SessionCase):
+    """Octets that were said and may still get lost."""
+
+    def test_where_nothing_can_be_told(self) -> None:
+        assert not self.session.isBehind(0)
+
+    def test_in_the_kernel_and_here(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        sending = socket.create_connection(listener.getsockname())
+        receiving, _ = listener.accept()
+        for end in (listener, sending, receiving):
+            self.addCleanup(end.close)
+        beneath, clock = Beneath(sending), Reactor()
+        self.session.clock = clock
+        self.session.transport = type("TLS", (), {"transport": beneath})()
+        assert not self.session.isBehind(0)
+        # More than the peer's kernel takes while nobody reads.
+        sending.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sending.send(b"x" * 65536)
+        assert self.session.isBehind(1000)
+        assert not self.session.isBehind(1 << 30)
+        clock.writers = (beneath,)
+        assert self.session.isBehind(1 << 30)

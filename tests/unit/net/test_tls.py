@@ -1,61 +1,20 @@
-"""Contexts of this server and connections to mail hosts."""
+"""Handshakes of this server, and those with mail hosts."""
 
-import os
-import stat
-from datetime import UTC, datetime, timedelta
+import contextlib
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from attrs import evolve
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from zope.interface.verify import verifyObject
 
-from mailserver.net.tls import BadCertificate, Certificates, ClientTLS, Trust, ensure_self_signed, tls_facts
-
-NOW = datetime(2026, 5, 1, tzinfo=UTC)
-
-
-def shake(server: SSL.Context, client: SSL.Connection) -> tuple[SSL.Connection, SSL.Connection]:
-    """Play a handshake in memory; raises what either side raises."""
-    accepting = SSL.Connection(server, None)
-    accepting.set_accept_state()
-    client.set_connect_state()
-    done = [False, False]
-    for _ in range(20):
-        for number, (ours, theirs) in enumerate([(client, accepting), (accepting, client)]):
-            try:
-                ours.do_handshake()
-                done[number] = True
-            except SSL.WantReadError:
-                pass
-            finally:
-                try:
-                    while True:
-                        theirs.bio_write(ours.bio_read(65536))
-                except SSL.WantReadError:
-                    pass
-        if all(done):
-            return client, accepting
-    raise AssertionError("no end of the handshake")
-
-
-def loaded(certificate: Path, key: Path) -> Certificates:
-    certificates = Certificates()
-    certificates.load(certificate, key)
-    return certificates
-
-
-def issued(ca: trustme.CA, directory: Path, *names: str, **more: object) -> tuple[Path, Path]:
-    leaf = ca.issue_cert(*names, **more)  # type: ignore[arg-type]
-    directory.mkdir(parents=True, exist_ok=True)
-    chain, key = directory / "fullchain.pem", directory / "privkey.pem"
-    chain.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
-    key.write_bytes(leaf.private_key_pem.bytes())
-    return chain, key
+from mailserver.net.session import Peer
+from mailserver.net.tls import Certificates, ClientTLS, Trust, Version, tls_facts
+from tests.support.certificates import credentials, loaded, shake, shown
 
 
 @pytest.fixture(scope="module")
@@ -70,138 +29,195 @@ def roots(ca: trustme.CA, tmp_path: Path) -> Path:
     return file
 
 
-class TestSelfSigned:
-    def test_made_once(self, tmp_path: Path) -> None:
-        certificate, key = ensure_self_signed(tmp_path / "tls", "mail.example.lan", NOW)
-        before = certificate.read_bytes()
-        assert ensure_self_signed(tmp_path / "tls", "mail.example.lan", NOW) == (certificate, key)
-        assert certificate.read_bytes() == before
+class Wrapping:
+    """What Twisted hands over: TLS around a session that knows its client."""
 
-    def test_names_the_host_and_lasts(self, tmp_path: Path) -> None:
-        certificate, _ = ensure_self_signed(tmp_path, "mail.example.lan", NOW)
-        made = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert list(names) == [x509.DNSName("mail.example.lan")]
-        assert made.not_valid_after_utc > NOW + timedelta(days=3000)
-        assert isinstance(made.public_key(), ec.EllipticCurvePublicKey)
+    def __init__(self, address: str) -> None:
+        self.wrappedProtocol = self
+        self.peer = Peer(address)
 
-    def test_key_is_for_its_owner_alone(self, tmp_path: Path) -> None:
-        old = os.umask(0)
-        try:
-            _, key = ensure_self_signed(tmp_path / "tls", "mail.example.lan", NOW)
-        finally:
-            os.umask(old)
-        assert stat.S_IMODE(key.stat().st_mode) == 0o600
-        assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
 
-    def test_nothing_else_is_left_behind(self, tmp_path: Path) -> None:
-        certificate, _ = ensure_self_signed(tmp_path, "mail.example.lan", NOW)
-        assert list(tmp_path.iterdir()) == [certificate]
-
-    @pytest.mark.parametrize("damage", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n", None])
-    def test_a_damaged_file_is_replaced(self, tmp_path: Path, damage: bytes | None) -> None:
-        certificate, key = ensure_self_signed(tmp_path, "mail.example.lan", NOW)
-        whole = certificate.read_bytes()
-        certificate.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-        ensure_self_signed(tmp_path, "mail.example.lan", NOW)
-        loaded(certificate, key)
-
-    def test_another_name_or_its_end_replaces_it(self, tmp_path: Path) -> None:
-        certificate, _ = ensure_self_signed(tmp_path, "mail.example.lan", NOW)
-        first = certificate.read_bytes()
-        ensure_self_signed(tmp_path, "other.example.lan", NOW)
-        second = certificate.read_bytes()
-        ensure_self_signed(tmp_path, "other.example.lan", NOW + timedelta(days=3640))
-        assert len({first, second, certificate.read_bytes()}) == 3
-
-    def test_a_name_longer_than_a_common_name(self, tmp_path: Path) -> None:
-        name = f"{'a' * 60}.{'b' * 60}.example"
-        certificate, key = ensure_self_signed(tmp_path, name, NOW)
-        loaded(certificate, key)
+def client_of(version: int, ciphers: bytes = b"ALL:@SECLEVEL=0") -> SSL.Connection:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_cipher_list(ciphers)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    return SSL.Connection(context, None)
 
 
 class TestCertificates:
-    def test_serves_the_chain(self, ca: trustme.CA, tmp_path: Path, roots: Path) -> None:
-        contexts = loaded(*issued(ca.create_child_ca(), tmp_path, "mail.example.lan"))
-        creator = ClientTLS(Trust.PKIX, roots).creator("mail.example.lan")
-        client, _ = shake(contexts.current().getContext(), creator.clientConnectionForTLS(None))
-        assert tls_facts(client).startswith("TLSv1.3 TLS_")
-
-    def test_old_versions_are_refused(self, ca: trustme.CA, tmp_path: Path) -> None:
-        contexts = loaded(*issued(ca, tmp_path, "mail.example.lan"))
-        old = SSL.Context(SSL.TLS_METHOD)
-        old.set_cipher_list(b"ALL:@SECLEVEL=0")
-        old.set_max_proto_version(SSL.TLS1_1_VERSION)
-        with pytest.raises(SSL.Error):
-            shake(contexts.current().getContext(), SSL.Connection(old, None))
-
-    def test_without_forward_secrecy_is_refused(self, ca: trustme.CA, tmp_path: Path) -> None:
-        contexts = loaded(*issued(ca, tmp_path, "mail.example.lan"))
-        client = SSL.Context(SSL.TLS_METHOD)
-        client.set_max_proto_version(SSL.TLS1_2_VERSION)
-        client.set_cipher_list(b"RSA+AESGCM:RSA+AES:ECDHE+AES+SHA1:@SECLEVEL=0")
-        with pytest.raises(SSL.Error):
-            shake(contexts.current().getContext(), SSL.Connection(client, None))
-
-    def test_reload_takes_the_renewed_one(self, ca: trustme.CA, tmp_path: Path, roots: Path) -> None:
-        contexts = loaded(*issued(ca, tmp_path, "old.example.lan"))
-        before = contexts.current()
-        before.getContext()
-        contexts.load(*issued(ca, tmp_path, "new.example.lan"))
-        assert contexts.current() is not before
-        creator = ClientTLS(Trust.PKIX, roots).creator("new.example.lan")
-        shake(contexts.current().getContext(), creator.clientConnectionForTLS(None))
-
-    def test_for_implicit_tls(self, ca: trustme.CA, tmp_path: Path, roots: Path) -> None:
+    def test_interface(self) -> None:
         certificates = Certificates()
         assert verifyObject(IOpenSSLServerConnectionCreator, certificates)
         assert certificates.current() is None
         with pytest.raises(RuntimeError):
             certificates.serverConnectionForTLS(None)
-        certificates.load(*issued(ca, tmp_path, "mail.example.lan"))
-        accepting = certificates.serverConnectionForTLS(None)
+
+    def test_serves_the_chain(self, ca: trustme.CA, tmp_path: Path, roots: Path) -> None:
+        certificates = loaded(credentials(ca.create_child_ca(), tmp_path, "mail.example.lan"))
+        assert certificates.current() is certificates
         creator = ClientTLS(Trust.PKIX, roots).creator("mail.example.lan")
-        shake(accepting.get_context(), creator.clientConnectionForTLS(None))
+        connection = certificates.serverConnectionForTLS(None)
+        client, _ = shake(connection, creator.clientConnectionForTLS(None))
+        assert tls_facts(client).startswith("TLSv1.3 TLS_")
 
-    def test_reload_of_bad_files_changes_nothing(self, ca: trustme.CA, tmp_path: Path) -> None:
-        chain, key = issued(ca, tmp_path, "mail.example.lan")
-        contexts = loaded(chain, key)
-        before = contexts.current()
-        chain.write_bytes(b"half written")
-        with pytest.raises(BadCertificate, match=r"fullchain\.pem: no PEM certificate"):
-            contexts.load(chain, key)
-        assert contexts.current() is before
+    @pytest.mark.parametrize("version", [SSL.TLS1_VERSION, SSL.TLS1_1_VERSION])
+    def test_old_versions_are_refused(self, ca: trustme.CA, tmp_path: Path, version: int) -> None:
+        certificates = loaded(credentials(ca, tmp_path, "mail.example.lan"))
+        with pytest.raises(SSL.Error):
+            shake(certificates.serverConnectionForTLS(None), client_of(version))
 
-    def test_missing_file_is_named(self, ca: trustme.CA, tmp_path: Path) -> None:
-        chain, _ = issued(ca, tmp_path, "mail.example.lan")
-        with pytest.raises(BadCertificate, match=r"gone\.pem: No such file") as caught:
-            loaded(chain, tmp_path / "gone.pem")
-        assert caught.value.file == tmp_path / "gone.pem"
+    def test_without_forward_secrecy_is_refused(self, ca: trustme.CA, tmp_path: Path) -> None:
+        certificates = loaded(credentials(ca, tmp_path, "mail.example.lan"))
+        client = client_of(SSL.TLS1_2_VERSION, b"RSA+AESGCM:RSA+AES:ECDHE+AES+SHA1:@SECLEVEL=0")
+        with pytest.raises(SSL.Error):
+            shake(certificates.serverConnectionForTLS(None), client)
 
-    def test_foreign_key_is_named(self, ca: trustme.CA, tmp_path: Path) -> None:
-        chain, _ = issued(ca, tmp_path / "a", "mail.example.lan")
-        _, key = issued(ca, tmp_path / "b", "mail.example.lan")
-        with pytest.raises(BadCertificate, match="not the key of"):
-            loaded(chain, key)
+    def test_reload_takes_the_renewed_one(self, ca: trustme.CA, tmp_path: Path) -> None:
+        certificates = loaded(credentials(ca, tmp_path, "old.example.lan"))
+        assert shown(certificates, None) == "old.example.lan"
+        certificates.load(credentials(ca, tmp_path, "new.example.lan"))
+        assert shown(certificates, None) == "new.example.lan"
 
-    def test_key_that_is_none(self, ca: trustme.CA, tmp_path: Path) -> None:
-        chain, key = issued(ca, tmp_path, "mail.example.lan")
-        with pytest.raises(BadCertificate, match="no PEM private key"):
-            loaded(chain, chain)
-        key.write_bytes(
-            ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(b"secret"),
-            )
+
+class TestNames:
+    """The certificate is the one for the name that the client asks for."""
+
+    @pytest.fixture
+    def certificates(self, ca: trustme.CA, tmp_path: Path) -> Certificates:
+        def named(name: str, *carried: str) -> object:
+            return evolve(credentials(ca, tmp_path / name, *carried), name=name)
+
+        return loaded(
+            credentials(ca, tmp_path, "default.example.lan"),
+            named("a.example.org", "a.example.org", "b.example.org"),  # type: ignore[arg-type]
+            named("c.example.org", "c.example.org", "a.example.org"),  # type: ignore[arg-type]
+            named("wild", "*.wild.example"),  # type: ignore[arg-type]
         )
-        with pytest.raises(BadCertificate, match="passphrase"):
-            loaded(chain, key)
+
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            (None, "default.example.lan"),
+            ("elsewhere.example", "default.example.lan"),
+            ("default.example.lan", "default.example.lan"),
+            ("a.example.org", "a.example.org"),
+            ("A.Example.ORG", "a.example.org"),
+            ("b.example.org", "a.example.org"),
+            ("mx.wild.example", "*.wild.example"),
+            ("a.mx.wild.example", "default.example.lan"),
+            ("wild.example", "default.example.lan"),
+        ],
+    )
+    def test_chosen(self, certificates: Certificates, asked: str | None, expected: str) -> None:
+        assert shown(certificates, asked) == expected
+
+    def test_the_directory_goes_before_what_another_carries(self, certificates: Certificates) -> None:
+        context = SSL.Context(SSL.TLS_METHOD)
+        client = SSL.Connection(context, None)
+        client.set_tlsext_host_name(b"c.example.org")
+        shake(certificates.serverConnectionForTLS(None), client)
+        chosen = client.get_peer_certificate(as_cryptography=True)
+        assert chosen is not None
+        # The one of c carries a as well, but who asks for a gets a's.
+        assert shown(certificates, "a.example.org") == "a.example.org"
+        assert shown(certificates, "b.example.org") == "a.example.org"
+
+    def test_a_name_that_no_directory_can_have(self, certificates: Certificates) -> None:
+        assert shown(certificates, "../" * 20) == "default.example.lan"
+        assert shown(certificates, "\u00fc") == "default.example.lan"
+
+
+class TestOldDevices:
+    """A client may be let in with an older version, by its address; the others are not."""
+
+    @pytest.fixture
+    def certificates(self, ca: trustme.CA, tmp_path: Path) -> Certificates:
+        named = evolve(credentials(ca, tmp_path / "n", "n.example.lan"), name="n.example.lan")
+        certificates = loaded(credentials(ca, tmp_path, "mail.example.lan"), named)
+        certificates.oldest = lambda client: (
+            Version.TLS_1_0 if client == "192.168.7.9" else Version.TLS_1_1 if client else Version.TLS_1_2
+        )
+        return certificates
+
+    @pytest.mark.parametrize("name", [None, b"n.example.lan"])
+    @pytest.mark.parametrize(
+        ("client", "version", "welcome"),
+        [
+            ("192.168.7.9", SSL.TLS1_VERSION, True),
+            ("192.168.7.9", SSL.TLS1_1_VERSION, True),
+            ("192.168.7.9", SSL.TLS1_3_VERSION, True),
+            ("192.168.7.8", SSL.TLS1_VERSION, False),
+            ("192.168.7.8", SSL.TLS1_1_VERSION, True),
+            ("", SSL.TLS1_1_VERSION, False),
+            ("", SSL.TLS1_2_VERSION, True),
+        ],
+    )
+    def test_by_address(
+        self, certificates: Certificates, name: bytes | None, client: str, version: int, welcome: bool
+    ) -> None:
+        connection, peer = certificates.serverConnectionForTLS(Wrapping(client)), client_of(version)
+        if name:
+            peer.set_tlsext_host_name(name)
+        if welcome:
+            shake(connection, peer)
+        else:
+            with pytest.raises(SSL.Error):
+                shake(connection, peer)
+
+    def test_only_1_3_where_that_is_the_minimum(self, certificates: Certificates) -> None:
+        certificates.oldest = lambda client: Version.TLS_1_3
+        shake(certificates.serverConnectionForTLS(None), client_of(SSL.TLS1_3_VERSION))
+        with pytest.raises(SSL.Error):
+            shake(certificates.serverConnectionForTLS(None), client_of(SSL.TLS1_2_VERSION))
+
+
+class TestResumption:
+    """A client that comes back saves the server the work, for as long as the keys of its ticket live."""
+
+    @staticmethod
+    def visit(
+        certificates: Certificates, context: ssl.SSLContext, name: str | None, ticket: ssl.SSLSession | None
+    ) -> ssl.SSLObject:
+        """A client comes, with its ticket, and goes."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname=name, session=ticket)
+        accepting = certificates.serverConnectionForTLS(None)
+        accepting.set_accept_state()
+        for _ in range(5):
+            for turn in (client.do_handshake, accepting.do_handshake, lambda: client.read(1)):
+                with contextlib.suppress(ssl.SSLWantReadError, SSL.WantReadError):
+                    turn()
+                if data := outgoing.read():
+                    accepting.bio_write(data)
+                with contextlib.suppress(SSL.WantReadError):
+                    incoming.write(accepting.bio_read(65536))
+        return client
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("name", [None, "n.example.lan"])
+    def test_resumed_until_the_keys_are_made_anew(
+        self, ca: trustme.CA, tmp_path: Path, version: ssl.TLSVersion, name: str | None
+    ) -> None:
+        now = [0.0]
+        certificates = Certificates(seconds=lambda: now[0])
+        named = evolve(credentials(ca, tmp_path / "n", "n.example.lan"), name="n.example.lan")
+        certificates.load(credentials(ca, tmp_path, "mail.example.lan"), [named])
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = version
+        first = self.visit(certificates, context, name, None)
+        assert not first.session_reused
+        second = self.visit(certificates, context, name, first.session)
+        assert second.session_reused
+        assert second.version() == str(version.name).replace("_", ".")
+        now[0] = 12 * 3600.0
+        assert not self.visit(certificates, context, name, second.session).session_reused
 
 
 class TestClient:
     def serve(self, ca: trustme.CA, directory: Path, *names: str, **more: object) -> SSL.Context:
-        return loaded(*issued(ca, directory, *names, **more)).current().getContext()
+        return loaded(credentials(ca, directory, *names, **more)).serverConnectionForTLS(None).get_context()
 
     def test_interface(self) -> None:
         assert verifyObject(IOpenSSLClientConnectionCreator, ClientTLS().creator("mx.example.org"))

@@ -1,7 +1,7 @@
 """The golden dialogues of the POP3 server: in memory, whole and byte by byte, and over a socket with real TLS.
 
 The mailbox is the one of :mod:`tests.support.postoffice`. What a dialogue may be given: ``plaintext`` (a login
-without TLS is allowed) and ``tls`` (STLS is offered), ``yes`` or ``no``; ``left``, the numbers of the messages
+without TLS is allowed) and ``tls`` (STLS is offered), ``yes`` or ``no``; ``delay``, seconds of login delay; ``left``, the numbers of the messages
 that must be there in the end; ``slow=yes`` where the server holds an answer back; ``whole=yes`` where it
 matters what comes in one segment.
 """
@@ -43,9 +43,11 @@ class Wire(MemoryWire):
 def office_for(dialogue: Dialogue, box: Path, context: object, clock: Any = None) -> PostOffice:
     given = dialogue.settings
     offered = context if given.get("tls") == "yes" else None
-    return PostOffice(
+    office = PostOffice(
         box, clock, context=lambda: offered, plaintext=lambda address: given["plaintext"] == "yes"
     )
+    office.delay.seconds = float(given.get("delay", 0))
+    return office
 
 
 @pytest.mark.parametrize("cut", [whole, byte_by_byte])
@@ -65,7 +67,7 @@ def test_dialogue(dialogue: Dialogue, cut: Cut, tmp_path: Path) -> None:
 
 
 def test_there_are_enough() -> None:
-    assert len(DIALOGUES) >= 30
+    assert len(DIALOGUES) >= 50
 
 
 class OverSockets(TestCase):
@@ -82,7 +84,7 @@ class OverSockets(TestCase):
     async def test_implicit_tls(self) -> None:
         """RFC 8314 §3.2: TLS from the first octet; a login is allowed, STLS is not offered."""
         box = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, box)
+        self.addCleanup(shutil.rmtree, box, ignore_errors=True)
         fill(box)
         office = PostOffice(box, reactor, context=lambda: self.context, plaintext=lambda address: False)
         factory = TLSMemoryBIOFactory(self.context, False, office.factory)
@@ -108,7 +110,7 @@ class OverSockets(TestCase):
 
     async def play(self, dialogue: Dialogue, context: object) -> None:
         box = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, box)
+        self.addCleanup(shutil.rmtree, box, ignore_errors=True)
         fill(box)
         office = office_for(dialogue, box, context, reactor)
         port = reactor.listenTCP(0, office.factory, interface="127.0.0.1")  # type: ignore[attr-defined]

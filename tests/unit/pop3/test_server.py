@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from twisted.internet import defer, reactor
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -20,11 +19,13 @@ from twisted.mail.interfaces import IMailboxPOP3
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from mailserver.domains.realm import LockedOut
 from mailserver.interfaces import Account, MaildropInUse, StorageTrouble
 from mailserver.mailboxes.store import MailStore
 from mailserver.net.session import Bounds, Session
 from mailserver.pop3 import commands
-from mailserver.pop3.server import POP3Server
+from mailserver.pop3.authorization import Authorization
+from mailserver.pop3.server import BOUNDS, POP3Server
 from mailserver.pop3.transaction import Transaction
 from mailserver.threads import Busy
 from tests.support.dialogue import MemoryWire
@@ -38,7 +39,7 @@ LOGIN = b"USER alice\r\nPASS secret\r\n"
 class Case(TestCase):
     def setUp(self) -> None:
         self.box = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.box)
+        self.addCleanup(shutil.rmtree, self.box, ignore_errors=True)
         fill(self.box)
         self.office = PostOffice(self.box)
 
@@ -68,9 +69,10 @@ class Base(Case):
 
     def test_the_base_has_no_command_that_we_do_not_know(self) -> None:
         theirs = {name for name in vars(pop3.POP3) if name.startswith("do_")}
-        ours = {name for part in (POP3Server, Transaction) for name in vars(part) if name.startswith("do_")}
-        assert theirs - ours == {"do_APOP", "do_AUTH", "do_LAST", "do_RPOP"}
-        assert ours - theirs == {"do_STLS"}
+        parts = (POP3Server, Authorization, Transaction)
+        ours = {name for part in parts for name in vars(part) if name.startswith("do_")}
+        assert theirs - ours == {"do_APOP", "do_LAST", "do_RPOP"}
+        assert ours - theirs == {"do_LANG", "do_STLS", "do_UTF8"}
         assert {command.method for command in commands._COMMANDS.values()} == ours
 
     def test_the_session_stands_in_front_of_the_base(self) -> None:
@@ -153,54 +155,64 @@ class Logins(Case):
         self.office.trouble = None
         assert self.say(wire, LOGIN).endswith(b"+OK 4 messages\r\n")
 
-    def test_a_listing_that_fails_lets_the_maildrop_go(self) -> None:
+    def test_the_third_wrong_password_closes(self) -> None:
         wire = self.connect()
-        for trouble in (StorageTrouble("x"), RuntimeError("x")):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(
-                    "mailserver.mailboxes.maildrop.Maildrop.listMessages",
-                    lambda _, trouble=trouble: fail(trouble),
-                )
-                assert b"[SYS/TEMP]" in self.say(wire, LOGIN)
-        self.flushLoggedErrors(RuntimeError)
-        assert self.office.logouts == 2
-        assert self.say(wire, LOGIN).endswith(b"+OK 4 messages\r\n")
-        wire.drop()
-        assert self.office.logouts == 3
-
-    def test_wrong_passwords_are_answered_later_and_later_and_the_third_closes(self) -> None:
-        wire = self.connect()
-        for seconds, user in ((1, b"alice"), (2, b"nobody"), (3, b"alice")):
-            assert self.say(wire, b"USER %b\r\nPASS wrong\r\nNOOP\r\n" % user) == b"+OK Send PASS\r\n"
-            self.office.clock.advance(seconds - 0.1)
-            assert wire.rest(False) == b""
-            self.office.clock.advance(0.2)
-            reply = wire.rest(False)
-            assert reply.startswith(b"-ERR [AUTH] Wrong name or password\r\n")
-            assert reply.endswith(b"-ERR Log in first\r\n") is (seconds < 3)
+        for number, user in enumerate((b"alice", b"nobody", b"alice")):
+            reply = self.say(wire, b"USER %b\r\nPASS wrong\r\nNOOP\r\n" % user)
+            assert reply.startswith(b"+OK Send PASS\r\n-ERR [AUTH] Wrong name or password\r\n")
+            assert reply.endswith(b"-ERR Log in first\r\n") is (number < 2)
         assert wire.is_closed()
         wire.drop()
 
-    def test_gone_while_the_answer_is_held_back(self) -> None:
+    def test_locked_out(self) -> None:
+        """RFC 3206 §4: not [AUTH], for the password may be right."""
+        self.office.trouble = LockedOut()
         wire = self.connect()
-        self.say(wire, b"USER alice\r\nPASS wrong\r\n")
+        assert self.say(wire, LOGIN).endswith(b"-ERR [SYS/TEMP] Too many failed logins, try again later\r\n")
+        assert wire.is_closed()
         wire.drop()
-        assert not self.office.clock.getDelayedCalls()
 
-    def test_passwords_that_are_not_even_looked_at(self) -> None:
+    def test_what_the_checker_is_told(self) -> None:
         wire = self.connect()
         self.say(wire, b"USER alice\r\n")
         assert b"NUL" in self.say(wire, b"PASS secret\0\r\n")
-        self.say(wire, b"USER alice\r\n")
-        self.say(wire, b"USER alice\r\nPASS " + b"x" * 1025 + b"\r\n")
-        self.office.clock.advance(1)
-        assert b"[AUTH]" in wire.rest(False)
         assert not self.office.asked
-        self.say(wire, b"USER spaces\r\n")
-        assert self.say(wire, b"PASS  two words \r\n").startswith(b"+OK")
+        self.say(wire, b"AUTH PLAIN AHNwYWNlcwAgdHdvIHdvcmRzIA==\r\n")
         (login,) = self.office.asked
         assert (login.service, login.client, login.tls) == ("pop3", "192.0.2.7", False)
+        assert (login.username, login.password) == (b"spaces", b" two words ")
         assert "two words" not in repr(login)
+        wire.drop()
+
+    def test_a_login_too_early(self) -> None:
+        """RFC 2449 §6.5: looked at after the password and before the lock; a refusal starts no clock."""
+        self.office.delay.seconds = 90
+        self.log_in().drop()
+        wire = self.connect()
+        for _ in range(3):
+            self.office.clock.advance(29)
+            early = self.say(wire, LOGIN)
+            assert early.endswith(b"-ERR [LOGIN-DELAY] The last login was less than 90 seconds ago\r\n")
+        assert len(self.office.drops) == 1
+        self.office.clock.advance(4)
+        assert self.say(wire, LOGIN).endswith(b"+OK 4 messages\r\n")
+        assert b"LOGIN-DELAY 90\r\n" in self.say(wire, b"CAPA\r\n")
+        wire.drop()
+
+    def test_a_session_that_was_cut_off_holds_the_lock_no_longer_than_the_deadline(self) -> None:
+        """No FIN, no RST: the peer is just gone."""
+        first = self.log_in()
+        self.say(first, b"DELE 1\r\n")
+        self.office.clock.advance(599)
+        other = self.connect()
+        assert b"-ERR [IN-USE]" in self.say(other, LOGIN)
+        self.office.clock.advance(2)
+        self.office.clock.advance(BOUNDS.grace)
+        assert first.transport.disconnected
+        first.drop()
+        assert self.say(other, LOGIN).endswith(b"+OK 4 messages\r\n")
+        other.drop()
+        assert left_in(self.box) == "1,2,3,4"
 
     def test_two_sessions_on_one_drop(self) -> None:
         first, second = self.log_in(), self.connect()
@@ -312,7 +324,7 @@ class Transactions(Case):
                     raise broken
                 return await at_once(*arguments)
 
-            self.patch(self.office.drops[-1], "_in_thread", after_three)
+            self.patch(self.office.drops[-1]._reading, "in_thread", after_three)
             assert not self.say(wire, b"RETR 5\r\nNOOP\r\n").endswith(b"+OK\r\n")
             assert wire.transport.disconnected
             wire.drop()
@@ -349,7 +361,7 @@ class Transactions(Case):
         assert left_in(self.box) == "1,2,3,4"
 
     def test_a_long_listing_goes_in_pieces(self) -> None:
-        for number in range(10, 3010):
+        for number in range(10, 30010):
             (self.box / "new" / f"{number}.x,S=1,W=2").touch()
         wire = self.connect()
         self.say(wire, LOGIN)
@@ -358,9 +370,9 @@ class Transactions(Case):
             wire.transport, "write", lambda data: (pieces.append(len(data)), wire.transport.io.write(data))
         )
         rows = self.say(wire, b"DELE 7\r\nUIDL\r\n").split(b"\r\n")
-        assert len(rows) == 1 + 1 + 3003 + 1 + 1
+        assert len(rows) == 1 + 1 + 30003 + 1 + 1
         assert rows[2:4] == [b"1 1.one", b"2 2.dots"]
-        assert rows[-3] == b"3004 3009.x"
+        assert rows[-3] == b"30004 30009.x"
         assert len(pieces) >= 4
 
     def test_the_server_stops(self) -> None:
@@ -431,6 +443,38 @@ class Sockets(Case):
         assert left_in(self.box) == "1,2,3,4,5"
         assert self.office.logouts == 1
 
+    async def test_vanished_without_a_word_with_megabytes_in_the_kernel(self) -> None:
+        """All that fits the kernel's buffers is as good as sent; the peer has read next to nothing."""
+        self.big(1_500_000)
+
+        def client() -> None:
+            with socket.socket() as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.connect(("127.0.0.1", self.port))
+                peer.sendall(LOGIN + b"RETR 5\r\nDELE 5\r\nQUIT\r\n")
+                assert peer.recv(1000)
+                time.sleep(0.2)  # the server writes what it can
+
+        await deferToThread(client)
+        await self.end()
+        assert left_in(self.box) == "1,2,3,4,5"
+
+    async def test_fetched_and_deleted_in_one_go(self) -> None:
+        self.big(1_500_000)
+
+        def client() -> bytes:
+            with socket.create_connection(("127.0.0.1", self.port), 10) as peer:
+                peer.sendall(LOGIN + b"RETR 5\r\nDELE 5\r\nQUIT\r\n")
+                data = bytearray()
+                while piece := peer.recv(1 << 20):
+                    data += piece
+                return bytes(data)
+
+        data = await deferToThread(client)
+        assert data.endswith(b".\r\n+OK Deleted\r\n+OK Bye, 1 removed\r\n")
+        await self.end()
+        assert left_in(self.box) == "1,2,3,4"
+
     async def test_thirty_megabytes_byte_for_byte(self) -> None:
         wanted = self.big(30_000_000)
 
@@ -448,12 +492,66 @@ class Sockets(Case):
         await self.end()
 
 
+class Received(Case):
+    """QUIT deletes nothing that may still get lost on its way to the peer (RFC 1939 §6)."""
+
+    def log_in_behind(self, behind: list[bool]) -> MemoryWire:
+        """A session whose peer's kernel acknowledges as the list says: popped at each look, its last stays."""
+        wire = self.log_in()
+        self.looks: list[int] = []
+
+        def is_behind(octets: int) -> bool:
+            self.looks.append(octets)
+            return behind.pop(0) if len(behind) > 1 else behind[0]
+
+        self.patch(wire.protocol, "isBehind", is_behind)
+        return wire
+
+    def test_without_a_message_nobody_waits(self) -> None:
+        wire = self.log_in_behind([True])
+        assert self.say(wire, b"DELE 1\r\nQUIT\r\n").endswith(b"+OK Bye, 1 removed\r\n")
+        assert not self.looks
+
+    def test_received_already(self) -> None:
+        wire = self.log_in_behind([False])
+        assert self.say(wire, b"RETR 1\r\nDELE 1\r\nNOOP\r\nQUIT\r\n").endswith(b"+OK Bye, 1 removed\r\n")
+        assert self.looks == [len(b"+OK Deleted\r\n+OK\r\n")]
+
+    def test_received_after_a_while(self) -> None:
+        wire = self.log_in_behind([True] * 5 + [False])
+        assert self.say(wire, b"TOP 1 0\r\nDELE 1\r\nQUIT\r\n").endswith(b"+OK Deleted\r\n")
+        assert left_in(self.box) == "1,2,3,4"
+        self.office.clock.pump([0.01] * 50)
+        assert wire.rest(True).endswith(b"+OK Bye, 1 removed\r\n")
+        assert left_in(self.box) == "2,3,4"
+        wire.drop()
+
+    def test_lost_meanwhile(self) -> None:
+        wire = self.log_in_behind([True])
+        self.say(wire, b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
+        self.office.clock.pump([0.5] * 10)
+        wire.drop()
+        self.office.clock.pump([0.5] * 10)
+        assert left_in(self.box) == "1,2,3,4"
+        assert self.office.logouts == 1
+        assert not self.office.clock.getDelayedCalls()
+
+    def test_never_received(self) -> None:
+        wire = self.log_in_behind([True])
+        self.say(wire, b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
+        self.office.clock.pump([1.0] * 602)
+        assert wire.transport.disconnected
+        wire.drop()
+        assert left_in(self.box) == "1,2,3,4"
+        assert self.office.logouts == 1
+
+
 class WithThreads(TestCase):
     """The mail store itself behind the server, its threads and all, and poplib before it."""
 
     async def test_deliver_fetch_and_delete(self) -> None:
         root = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, root)
+        self.addCleanup(shutil.rmtree, root, ignore_errors=True)
         call: Any = reactor.callFromThread  # type: ignore[attr-defined]
         store = MailStore(root, "mail.example.lan", time.time, call)
         store.start()

@@ -5,7 +5,8 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMessageDelivery, IMessageDeliveryFactory, IMessageSMTP
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,11 +14,13 @@ from zope.interface.verify import verifyObject
 
 from mailserver import journal
 from mailserver.access.networks import Networks
+from mailserver.access.profiles import anywhere
 from mailserver.interfaces import StorageFull, StorageTrouble
 from mailserver.model.address import NULL_SENDER
 from mailserver.model.envelope import Envelope, Origin, Recipient
 from mailserver.model.reply import (
     BAD_CONTENT_554,
+    HEADER_TOO_BIG_552,
     NO_SPACE_452,
     NO_SUCH_USER_550,
     RELAYING_DENIED_550,
@@ -28,6 +31,7 @@ from mailserver.model.reply import (
     Reply,
 )
 from mailserver.model.source import Source
+from mailserver.smtp.heading import Heading
 from mailserver.smtp.message import Limits, Message
 from mailserver.smtp.reception import Reception, Refused, Rules
 from mailserver.wire.smtp import MailParameters, RcptParameters
@@ -110,7 +114,7 @@ def test_a_login_may_send_anywhere(premises: Premises) -> None:
 
 def test_rules_are_those_of_the_beginning_of_the_transaction(premises: Premises) -> None:
     old = begin(premises, NEIGHBOUR)
-    premises.office.rules = Rules(Networks(((ip_network("192.0.2.0/24"), LAN),)), Limits(10, 1))
+    premises.office.rules = Rules(Networks(anywhere([(ip_network("192.0.2.0/24"), LAN)])), Limits(10, 1))
     old.validateTo(address("friend@elsewhere.example"))
     old.validateTo(address("other@elsewhere.example"))
     new = begin(premises, NEIGHBOUR)
@@ -187,6 +191,40 @@ def test_parameters_reach_the_envelope(premises: Premises) -> None:
     )
 
 
+@pytest.mark.parametrize("words", ["SUCCESS", "SUCCESS FAILURE"])
+def test_an_alias_that_is_to_report_success_is_expanded_in_the_queue(premises: Premises, words: str) -> None:
+    premises.directory.aliases["team@example.lan"] = ("alice@example.lan", "bob@example.lan")
+    notify = frozenset(words.split())
+    reception = begin(premises, sender="a@b.example")
+    reception.validateTo(address("team@example.lan"), RcptParameters(notify))
+    assert reception.recipients == (Recipient(address("team@example.lan"), "", notify),)
+
+
+def test_a_single_target_reports_itself(premises: Premises) -> None:
+    premises.directory.aliases["away@example.lan"] = ("dave@far.example",)
+    reception = begin(premises, sender="a@b.example")
+    reception.validateTo(address("away@example.lan"), RcptParameters(frozenset({"SUCCESS"})))
+    (recipient,) = reception.recipients
+    assert (recipient.address, recipient.notify) == (address("dave@far.example"), frozenset({"SUCCESS"}))
+
+
+@pytest.mark.parametrize(
+    ("origin", "marks"),
+    [
+        (STRANGER, {"stranger": "yes"}),
+        (NEIGHBOUR, {}),
+        (Origin("192.0.2.99", login="alice@example.lan"), {}),
+    ],
+)
+def test_strangers_are_marked(premises: Premises, origin: Origin, marks: dict[str, str]) -> None:
+    reception = begin(premises, origin, "alice@example.lan")
+    reception.validateTo(address("alice@example.lan"))
+    message = reception.message()
+    message.write(b"From: alice@example.lan\r\n\r\nx\r\n")
+    assert answer(message).code == 250
+    assert premises.spool.messages[0][0].marks == marks
+
+
 def test_received_names_the_only_recipient_as_the_client_did(premises: Premises) -> None:
     message = begun(premises, "everybody@example.lan")
     answer(message)
@@ -211,10 +249,11 @@ def test_one_draft_however_many_recipients(premises: Premises, events: list[Any]
     assert [event for event, _ in events] == ["accepted"]
 
 
-def test_header_and_first_chunk_are_one_write(premises: Premises) -> None:
+def test_the_header_and_what_comes_with_its_end_are_one_write(premises: Premises) -> None:
     message = begun(premises)
-    message.write(b"one\r\n")
-    message.write(b"two\r\n")
+    message.write(b"Subject: one\r\n")
+    message.write(b"\r\ntwo\r\n")
+    message.write(b"three\r\n")
     assert len(premises.spool.drafts[0].chunks) == 2
 
 
@@ -289,4 +328,82 @@ def test_the_commit_goes_on_without_the_client(premises: Premises) -> None:
 def test_writing_waits_for_the_disk(premises: Premises) -> None:
     message = begun(premises)
     premises.spool.writing.shut()
-    assert message.write(b"x") is not None
+    assert message.write(b"Subject: x\r\n") is None
+    assert message.write(b"\r\nx") is not None
+
+
+def test_header_too_big(premises: Premises) -> None:
+    premises.office.rules = evolve(premises.office.rules, limits=Limits(10_000, 10, header=1000))
+    for octets, code in ((1000, 250), (1001, 552)):
+        message = begun(premises)
+        message.write(b"A: " + b"x" * (octets - 7) + b"\r\n\r\n" + b"text\r\n" * 100)
+        reply = answer(message)
+        assert reply.code == code
+    assert reply == HEADER_TOO_BIG_552
+    assert premises.spool.drafts[1].abandoned
+
+
+def test_trouble_with_a_header_is_no_silence(premises: Premises, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Heading, "rewrite", fail)
+    for header in (b"A: b\r\n", b"A: b\r\n\r\n"):
+        message = begun(premises)
+        message.write(header)
+        assert answer(message) == TROUBLE_451
+    assert all(draft.abandoned for draft in premises.spool.drafts)
+
+
+def test_the_disk_keeps_a_reserve(premises: Premises, events: list[Any]) -> None:
+    premises.office.rules = evolve(premises.office.rules, reserve=1000)
+    for free, size, refused in (
+        (None, 4000, False),
+        (5000, 4000, False),
+        (4999, 4000, True),
+        (1000, None, False),
+        (999, None, True),
+    ):
+        premises.office.free = lambda free=free: free
+        premises.office.look_at_disk = lambda free=free: succeed(free)
+        reception = premises.office.getMessageDelivery()
+        if refused:
+            waiting = reception.validateFrom(STRANGER, NULL_SENDER, MailParameters(size=size))
+            with pytest.raises(Refused) as caught:
+                waiting.send(None)
+            assert caught.value.reply == NO_SPACE_452
+        else:
+            assert reception.validateFrom(STRANGER, NULL_SENDER, MailParameters(size=size)) is None
+    assert [fields["reason"] for event, fields in events if event == "refused"] == [
+        "4999 octets free, 4000 announced, 1000 in reserve",
+        "999 octets free, 0 announced, 1000 in reserve",
+    ]
+
+
+def test_room_that_was_made_a_moment_ago_counts(premises: Premises) -> None:
+    premises.office.rules = evolve(premises.office.rules, reserve=1000)
+    premises.office.free = lambda: 0
+    premises.office.look_at_disk = lambda: succeed(5000)
+    reception = premises.office.getMessageDelivery()
+    waiting = reception.validateFrom(STRANGER, NULL_SENDER, MailParameters(size=10))
+    with pytest.raises(StopIteration):
+        waiting.send(None)
+
+
+@pytest.mark.parametrize(
+    ("hide", "login", "shown"), [(True, "a", False), (True, "", True), (False, "a", True)]
+)
+def test_received_hides_who_has_logged_in(premises: Premises, hide: bool, login: str, shown: bool) -> None:
+    premises.office.rules = evolve(premises.office.rules, hide_client=hide)
+    reception = premises.office.getMessageDelivery()
+    header = reception.receivedHeader(evolve(NEIGHBOUR, login=login), NULL_SENDER, ())
+    assert (b"192.168.1.7" in header, b"printer" in header) == (shown, shown)
+    assert b"by mail.example.lan with SMTP id" in header
+
+
+def test_requiretls_is_in_the_envelope(premises: Premises) -> None:
+    reception = premises.office.getMessageDelivery()
+    reception.validateFrom(STRANGER, NULL_SENDER, MailParameters(requiretls=True))
+    reception.validateTo(address("alice@example.lan"))
+    assert answer(reception.message()).code == 250
+    assert premises.spool.messages[0][0].requiretls

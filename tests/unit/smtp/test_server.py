@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest.mock import patch
 
 import trustme
 from twisted.internet import reactor
@@ -23,7 +24,7 @@ from mailserver.model.reply import RELAYING_DENIED_550
 from mailserver.net.session import Bounds
 from mailserver.smtp.reception import Reception, Refused
 from mailserver.smtp.server import SMTPServer
-from tests.support.dialogue import MemoryWire, check_stored, load, parse, play, play_socket
+from tests.support.dialogue import MemoryWire, load, parse, play, play_socket
 from tests.support.reception import Premises
 
 HELLO = b"EHLO client.example\r\n"
@@ -64,7 +65,8 @@ class BaseTests(SynchronousTestCase):
         "state_DATA",
         "dataLineReceived",
         "state_AUTH",
-        "ext_AUTH",
+        "_cbAuthenticated",
+        "_ebAuthenticated",
         "lineLengthExceeded",
         "timeoutConnection",
         "_messageHandled",
@@ -191,6 +193,7 @@ class SlowTests(ServerCase):
         self.open({"size": "10000000"})
         self.say(HELLO + ENVELOPE)
         self.spool.writing.shut()
+        self.wire.send(b"Subject: x\r\n\r\n")
         for _ in range(10):
             self.wire.send(b"x" * 998 + b"\r\n")
         assert len(self.spool.writing.waiting) == 1
@@ -238,7 +241,7 @@ class LostTests(ServerCase):
 
     def test_while_the_disk_does_not_keep_up_with_the_end(self) -> None:
         self.spool.writing.shut()
-        self.say(HELLO + MESSAGE)
+        self.say(HELLO + ENVELOPE + b"Subject: x\r\n\r\ntext\r\n.\r\n")
         self.wire.drop()
         assert self.spool.drafts[0].abandoned
         assert self.stored() == []
@@ -284,6 +287,41 @@ class FaultTests(ServerCase):
         self.patch(self.spool, "draft", lambda *_: 1 / 0)
         assert self.say(HELLO + ENVELOPE + b"text\r\n") == [250, 250, 250, 451, 500]
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+    def test_in_beginning_a_draft_with_a_chunk(self) -> None:
+        """What follows is no command, whatever went wrong."""
+        with patch.object(self.spool, "draft", lambda *_: 1 / 0):
+            self.say(HELLO + ENVELOPE[:-6])
+            assert self.say(b"BDAT 6\r\nNOOP\r\nBDAT 0\r\nNOOP\r\n") == [451, 451, 250]
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 2
+        assert self.say(b"BDAT 6 LAST\r\nQUIT\r\n") == [503]
+        assert self.stored() == []
+
+    def test_in_the_middle_of_a_chunk(self) -> None:
+        self.say(HELLO + ENVELOPE[:-6] + b"BDAT 12\r\n\r\n")
+        self.patch(self.spool.drafts[0], "write", lambda _: 1 / 0)
+        assert self.say(b"some") == []
+        assert self.say(b"NOOP\r\nNOOP\r\n") == [451, 250]
+        assert self.say(b"BDAT 6 LAST\r\nQUIT\r\n") == [503]
+        assert self.spool.drafts[0].abandoned
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+    def test_at_the_end_of_a_chunk(self) -> None:
+        self.say(HELLO + ENVELOPE[:-6] + b"BDAT 2\r\n\r\n")
+        self.patch(self.spool.drafts[0], "write", lambda _: 1 / 0)
+        assert self.say(b"BDAT 4\r\nsomeNOOP\r\n") == [451, 250]
+        assert self.say(MESSAGE) == [250, 250, 354, 250]
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+    def test_chunks_wait_for_the_disk(self) -> None:
+        self.spool.writing.shut()
+        self.say(HELLO + ENVELOPE[:-6])
+        assert self.say(b"BDAT 6\r\n\r\nsomeBDAT 4 LAST\r\nmoreNOOP\r\n") == []
+        self.spool.writing.let()
+        assert self.codes() == [250]
+        self.spool.writing.let()
+        assert self.codes() == [250, 250]
+        assert self.spool.messages[0][1].endswith(b"\r\n\r\nsomemore\r\n")
 
 
 class DeadlineTests(ServerCase):
@@ -348,7 +386,8 @@ class FactTests(ServerCase):
         assert origin.tls == "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
     def test_a_client_behind_a_proxy_is_the_one_the_proxy_names(self) -> None:
-        self.wire.transport.peerAddr = IPv4Address("TCP", "192.168.1.9", 1234)
+        # The factory is told whom the proxy speaks for; the transport's peer is the proxy.
+        self.wire = MemoryWire(self.premises.factory.buildProtocol(IPv4Address("TCP", "192.168.1.9", 1234)))
         assert self.say(HELLO + b"MAIL FROM:<>\r\nRCPT TO:<x@elsewhere.example>\r\nDATA\r\n.\r\n")[-1] == 250
         origin = self.spool.messages[0][0].origin
         assert (origin.address, origin.port) == ("192.168.1.9", 1234)
@@ -399,20 +438,6 @@ class SocketTests(TestCase):
             premises.context = self.context
         self.addCleanup(lambda: Deferred.fromCoroutine(premises.factory.drain()))
         return premises
-
-    async def test_dialogues(self) -> None:
-        for dialogue in load("smtp"):
-            premises = self.premises(dialogue.settings)
-            port = self.listen(premises.factory)
-            await deferToThread(play_socket, dialogue, "127.0.0.1", port)
-            await premises.factory.drain()
-            check_stored(
-                dialogue,
-                [
-                    (str(envelope.sender), [str(one.address) for one in envelope.recipients], content)
-                    for envelope, content in premises.spool.messages
-                ],
-            )
 
     async def test_starttls_injection(self) -> None:
         """Nothing that was sent before the handshake is done in it, be it a line or the beginning of one."""

@@ -89,6 +89,7 @@ class Play:
         extensions: dict[str, str] | None = None,
         content: Any = None,
         mail: Envelope | None = None,
+        tls: str = "",
     ) -> None:
         self.clock = Clock()
         self.line = Line()
@@ -97,6 +98,7 @@ class Play:
         self.conversation.dataReceived(b"220 mx\r\n")
         greeting = Deferred.fromCoroutine(self.conversation.answer("the connection", 1))
         assert greeting.called
+        self.conversation.tls = tls
         self.conversation.extensions = {} if extensions is None else extensions
         self.transaction = Transaction(
             self.conversation, "mx", mail or envelope(), content or Held(BODY), recipients
@@ -145,6 +147,16 @@ def test_all_goes_well_pipelined() -> None:
     assert play.says("354 go") == STUFFED
     play.says("250 taken")
     assert play.outcomes() == dict.fromkeys((A, B), Delivered("250 taken", "2.0.0", "mx"))
+
+
+@pytest.mark.parametrize(("extensions", "reports"), [(ALL, True), ({}, False)])
+def test_a_host_with_dsn_reports_itself(extensions: dict[str, str], reports: bool) -> None:
+    play = Play((A,), extensions)
+    for reply in ("250 ok", "250 ok", "354 go", "250 taken"):
+        play.says(reply)
+    outcome = play.outcomes()[A]
+    assert isinstance(outcome, Delivered)
+    assert outcome.reports is reports
 
 
 def test_two_messages_over_one_conversation() -> None:
@@ -523,3 +535,29 @@ def test_addresses_that_would_be_commands(local: str) -> None:
     assert play.heard() == b""
     outcome: Any = play.outcomes()[A]
     assert outcome.status == "5.1.7"
+
+
+def test_requiretls_is_said_where_it_is_kept() -> None:
+    play = Play(extensions={"REQUIRETLS": ""}, mail=envelope(requiretls=True), tls="TLSv1.3 X")
+    assert play.heard() == b"MAIL FROM:<s@example.lan> REQUIRETLS\r\n"
+
+
+@pytest.mark.parametrize(("extensions", "tls"), [({}, "TLSv1.3 X"), ({"REQUIRETLS": ""}, "")])
+def test_requiretls_passes_over_a_host_without(extensions: dict[str, str], tls: str) -> None:
+    play = Play(extensions=extensions, mail=envelope(requiretls=True), tls=tls)
+    assert play.heard() == b""
+    outcome: Any = play.outcomes()[A]
+    assert (type(outcome), outcome.scope, outcome.status) == (Failed, Scope.HOST, "5.7.30")
+
+
+def test_eight_bits_are_not_sent_to_a_host_that_has_seven() -> None:
+    for data, offered, outcome in [
+        (b"Subject: x\r\n\r\n\xe9\r\n", {}, Failed),
+        (b"Subject: x\r\n\r\nx\r\n", {}, None),
+        (b"Subject: x\r\n\r\n\xe9\r\n", {"8BITMIME": ""}, None),
+    ]:
+        play = Play((A,), offered, Held(data), envelope(body="8BITMIME"))
+        if outcome is None:
+            assert b"MAIL FROM" in play.heard()
+        else:
+            assert play.outcomes()[A].status == "5.6.3"

@@ -22,11 +22,13 @@ from zope.interface.verify import verifyObject
 from mailserver.interfaces import IContent, ITransmitter
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
-from mailserver.model.exchanger import Exchanger
+from mailserver.model.exchanger import Exchanger, Login, Security
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome, Scope
-from mailserver.net.tls import Certificates, ClientTLS, Trust, ensure_self_signed
+from mailserver.net.certificates import Credentials, ensure_self_signed, read_pair
+from mailserver.net.tls import Certificates, ClientTLS, Trust
 from mailserver.rehearsal.hosts import Behaviour, Deed, MailHost, Stage
 from mailserver.smtp.client import Deadlines
+from mailserver.smtp.standby import Standby
 from mailserver.smtp.transmitter import Transmitter
 
 T = TypeVar("T")
@@ -114,9 +116,9 @@ async def turn(count: int = 1) -> None:
         await round_
 
 
-def loaded(certificate: Path, key: Path) -> Certificates:
+def loaded(credentials: Credentials) -> Certificates:
     certificates = Certificates()
-    certificates.load(certificate, key)
+    certificates.load(credentials)
     return certificates
 
 
@@ -145,15 +147,21 @@ class Loopback(TestCase):
         return factory
 
     def transmitter(self, tls: ClientTLS | None = None) -> Transmitter:
-        transmitter = Transmitter(reactor, self.clock, "mail.example.lan", tls)
+        transmitter = Transmitter(reactor, self.clock, "mail.example.lan", tls, strict=tls)
         self.addCleanup(lambda: Deferred.fromCoroutine(transmitter.stop()))
         return transmitter
 
     async def sent_to(
-        self, port: int, *recipients: Recipient, tls: ClientTLS | None = None, content: Any = None
+        self,
+        port: int,
+        *recipients: Recipient,
+        tls: ClientTLS | None = None,
+        content: Any = None,
+        security: Security = Security.MAY,
+        login: Login | None = None,
     ) -> dict[Recipient, Outcome]:
         return await self.transmitter(tls).transmit(
-            Exchanger("mx.example.org", "127.0.0.1", port, 10),
+            Exchanger("mx.example.org", "127.0.0.1", port, 10, security, login),
             ENVELOPE,
             content or Held(BODY),
             recipients or (A,),
@@ -168,7 +176,7 @@ class Loopback(TestCase):
         return [event["mail_fields"] for event in self.events if event.get("mail_event") == "attempted"]
 
     def server_context(self) -> Any:
-        return loaded(*ensure_self_signed(Path(self.directory.name), "mx.example.org")).current()
+        return loaded(ensure_self_signed(Path(self.directory.name), "mx.example.org")).current()
 
 
 class PlainTests(Loopback):
@@ -530,7 +538,9 @@ class TLSTests(Loopback):
             Behaviour(),
         ):
             host = self.host(behaviour)
-            outcome: Any = (await self.sent_to(host.port, tls=ClientTLS(Trust.PKIX)))[A]
+            outcome: Any = (
+                await self.sent_to(host.port, tls=ClientTLS(Trust.PKIX), security=Security.VERIFY)
+            )[A]
             assert (type(outcome), outcome.scope, outcome.status) == (Delayed, Scope.HOST, "4.7.4")
             assert "MAIL" not in " ".join(host.commands)
 
@@ -628,9 +638,9 @@ class TLSTests(Loopback):
             leaf = ca.issue_cert(name)
             (directory / "chain.pem").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
             (directory / "key.pem").write_bytes(leaf.private_key_pem.bytes())
-            contexts = loaded(directory / "chain.pem", directory / "key.pem")
+            contexts = loaded(read_pair(directory / "chain.pem", directory / "key.pem"))
             host = self.host(Behaviour(tls=contexts.current()))
-            outcome: Any = (await self.sent_to(host.port, tls=tls))[A]
+            outcome: Any = (await self.sent_to(host.port, tls=tls, security=Security.VERIFY))[A]
             assert isinstance(outcome, Delivered) is delivered
             assert host.connections == 1
             if not delivered:
@@ -648,3 +658,143 @@ class DeadlineTests(Loopback):
         assert deadlines.data >= 120
         assert deadlines.block >= 180
         assert deadlines.dot >= 600
+
+
+class ReuseTests(Loopback):
+    """A connection waits for the next message to the same address on the same terms."""
+
+    def keeping(self, **options: Any) -> Transmitter:
+        standby = Standby(self.clock, 5.0, **options)
+        transmitter = Transmitter(reactor, self.clock, "mail.example.lan", ClientTLS(), standby=standby)
+        self.addCleanup(lambda: Deferred.fromCoroutine(transmitter.stop()))
+        return transmitter
+
+    async def send(self, transmitter: Transmitter, host: MailHost, **more: Any) -> Any:
+        exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, 10, **more)
+        return (await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,)))[A]
+
+    @deferred
+    async def test_reused(self) -> None:
+        host, transmitter = self.host(), self.keeping()
+        for _ in range(3):
+            assert isinstance(await self.send(transmitter, host), Delivered)
+        assert (host.connections, len(host.messages)) == (1, 3)
+        assert "RSET" not in host.commands
+        assert len(self.attempts()) == 3
+
+    @deferred
+    async def test_left_when_nothing_comes(self) -> None:
+        host, transmitter = self.host(), self.keeping()
+        await self.send(transmitter, host)
+        self.clock.advance(5.0)
+        while host.visits:
+            await turn()
+        assert host.commands[-1] == "QUIT"
+        await self.send(transmitter, host)
+        assert host.connections == 2
+
+    @deferred
+    async def test_reset_where_the_last_was_not_taken(self) -> None:
+        host, transmitter = self.host(Behaviour(answers={Stage.RCPT: "550 5.1.1 no"})), self.keeping()
+        assert isinstance(await self.send(transmitter, host), Failed)
+        host.behaviour = Behaviour()
+        assert isinstance(await self.send(transmitter, host), Delivered)
+        assert host.connections == 1
+        assert "RSET" in host.commands
+
+    @deferred
+    async def test_a_host_that_does_not_reset_is_left(self) -> None:
+        refusing = Behaviour(answers={Stage.RCPT: "550 5.1.1 no", Stage.RSET: "502 what"})
+        host, transmitter = self.host(refusing), self.keeping()
+        await self.send(transmitter, host)
+        host.behaviour = Behaviour()
+        assert isinstance(await self.send(transmitter, host), Delivered)
+        assert host.connections == 2
+
+    @deferred
+    async def test_other_terms_are_another_connection(self) -> None:
+        host, transmitter = self.host(), self.keeping()
+        await self.send(transmitter, host)
+        await self.send(transmitter, host, security=Security.NONE)
+        assert host.connections == 2
+
+    @deferred
+    async def test_closed_meanwhile(self) -> None:
+        host, transmitter = self.host(), self.keeping()
+        await self.send(transmitter, host)
+        for visit in list(host.visits):
+            visit.transport.abortConnection()
+        while host.visits:
+            await turn()
+        assert isinstance(await self.send(transmitter, host), Delivered)
+        assert host.connections == 2
+
+    @deferred
+    async def test_dead_before_it_has_said_anything_is_as_if_it_had_not_been(self) -> None:
+        host, transmitter = self.host(), self.keeping()
+        await self.send(transmitter, host)
+
+        class Once(dict[Any, Any]):
+            def get(self, key: Any, default: Any = None) -> Any:
+                return self.pop(key, default)
+
+        host.behaviour = Behaviour(answers=Once({Stage.MAIL: Deed.DROP}))
+        assert isinstance(await self.send(transmitter, host), Delivered)
+        assert host.connections == 2
+        assert len(self.attempts()) == 2
+
+    @deferred
+    async def test_not_for_ever_and_not_too_many(self) -> None:
+        host, transmitter = self.host(), self.keeping(uses=2)
+        for _ in range(4):
+            await self.send(transmitter, host)
+        assert host.connections == 2
+        first, second, transmitter = self.host(), self.host(), self.keeping(most=1)
+        for host in (first, second, first):
+            await self.send(transmitter, host)
+        assert (first.connections, second.connections) == (2, 1)
+
+
+class SecurityTests(Loopback):
+    @deferred
+    async def test_none(self) -> None:
+        host = self.host(Behaviour(tls=self.server_context()))
+        await self.sent_to(host.port, tls=ClientTLS(), security=Security.NONE)
+        assert host.messages[0].tls == ""
+
+    @deferred
+    async def test_encrypt_with_whomever(self) -> None:
+        host = self.host(Behaviour(tls=self.server_context()))
+        await self.sent_to(host.port, security=Security.ENCRYPT)
+        assert (host.messages[0].tls, host.messages[0].server_name) == ("TLSv1.3", "mx.example.org")
+
+    @deferred
+    async def test_encrypt_and_never_in_clear(self) -> None:
+        refusing = Behaviour(tls=self.server_context(), answers={Stage.STARTTLS: "454 4.7.0 not now"})
+        for behaviour in (Behaviour(), refusing):
+            host = self.host(behaviour)
+            outcome: Any = (await self.sent_to(host.port, security=Security.ENCRYPT))[A]
+            assert (type(outcome), outcome.scope) == (Delayed, Scope.HOST)
+            assert not host.messages
+
+    @deferred
+    async def test_a_downgrade_is_noticed(self) -> None:
+        host = self.host(Behaviour(tls=self.server_context()))
+        transmitter = self.transmitter(ClientTLS())
+        exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, 10)
+        await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        assert not [event for event in self.events if event.get("mail_event") == "trouble"]
+        host.behaviour = Behaviour()
+        await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        (trouble,) = [event["mail_fields"] for event in self.events if event.get("mail_event") == "trouble"]
+        assert trouble["host"] == "mx.example.org"
+
+    @deferred
+    async def test_no_password_in_clear_or_to_strangers(self) -> None:
+        login = Login("relay", "s3cret")
+        for behaviour in (Behaviour(), Behaviour(tls=self.server_context())):
+            host = self.host(behaviour)
+            outcome: Any = (await self.sent_to(host.port, login=login))[A]
+            assert (type(outcome), outcome.scope) == (Delayed, Scope.HOST)
+            assert not any(command.startswith("AUTH") for command in host.commands)
+        assert "s3cret" not in repr(login)

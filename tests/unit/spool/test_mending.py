@@ -151,6 +151,22 @@ class DamageAtStartTests(DamageTestCase):
         self.spool = self.open()
         await self.check(contents, COUNT)
 
+    async def test_a_database_that_is_gone_leaves_its_content_aside(self):
+        envelope = await self.store("a@x.example", content=LARGE)
+        await self.spool.stop()
+        self.database.unlink()
+        self.spool = self.open()
+        (aside,) = self.aside()
+        assert (self.directory / aside / envelope.id).read_bytes() == LARGE
+        assert self.contents() == []
+        assert aside in self.said[0]
+
+    async def test_a_first_start_says_nothing(self):
+        await self.spool.stop()
+        shutil.rmtree(self.directory)
+        self.spool = self.open()
+        assert (self.aside(), self.said) == ([], [])
+
     async def test_a_crash_while_the_new_one_was_filled(self):
         contents = await self.fill()
         await self.spool.stop()

@@ -46,7 +46,8 @@ def test_an_address_comes_back(address):
 @given(envelopes)
 def test_an_envelope_comes_back(envelope):
     rows = [
-        (*recipient_row(1, number, each, 5.0)[2:5], 3, 1) for number, each in enumerate(envelope.recipients)
+        (*recipient_row(1, number, each, 5.0)[2:5], 3, 1, None)
+        for number, each in enumerate(envelope.recipients)
     ]
     back = read_envelope(envelope_row(envelope), rows)
     assert back == envelope

@@ -1,16 +1,17 @@
 """One transaction for many jobs: each is whole or not at all, and the commit is the last word."""
 
 import sqlite3
+from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailserver.interfaces import StorageFull, StorageTrouble
 from mailserver.model.address import NULL_SENDER, Address
 from mailserver.model.envelope import Envelope, Origin, Recipient
-from mailserver.spool import opening
+from mailserver.spool import opening, orders
 from mailserver.spool.body import Sealed
 from mailserver.spool.disk import Disk
-from mailserver.spool.writer import Store, Writer
+from mailserver.spool.writer import Order, Store, Writer
 from tests.support.spooling import temporary
 
 
@@ -74,6 +75,19 @@ class WriterTests(SynchronousTestCase):
         assert self.connection.execute("SELECT count(*) FROM content").fetchone() == (2,)
         assert list(self.contents.iterdir()) == []
         assert [envelope.id for envelope, _ in self.changes[0].stored] == ["A", "C"]
+
+    def test_an_order_whose_commit_fails_is_told_and_changes_nothing(self):
+        """EIO at the fsync: it is not tried again, and the rules are as they were."""
+        add = partial(orders.add_rule, field="domain", value="x.example", now=1.0)
+        broken = RefusingConnection(self.connection, sqlite3.OperationalError("disk I/O error"))
+        writer = self.writer(broken)
+        (result,) = writer.perform([Order(add)])
+        assert isinstance(result, StorageTrouble)
+        assert orders.read_rules(self.connection) == ()
+        broken.error = None
+        assert writer.perform([store("A", "a"), Order(add), store("B", "b")]) == [None, 1, None]
+        states = self.connection.execute("SELECT state FROM recipient ORDER BY message").fetchall()
+        assert states == [("waiting",), ("held",)]
 
     def test_a_commit_that_fails_fails_all_and_the_next_works(self):
         (self.contents / "FILE").write_bytes(b"\r\n")

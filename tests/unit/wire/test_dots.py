@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailserver.wire.dots import Stuffer, Unstuffer, WireForm
+from mailserver.wire.dots import Chunks, Stuffer, Unstuffer, WireForm
 
 
 def unstuff(data: bytes, **options: int) -> tuple[bytes, Unstuffer]:
@@ -177,3 +177,71 @@ def test_stuffing(chunks: list[bytes], wire: bytes) -> None:
 def test_wire_form(chunks: list[bytes], wire: bytes) -> None:
     form = WireForm()
     assert b"".join(map(form.feed, chunks)) == wire
+
+
+SEGMENTS = [1, 2, 3, 1000]
+
+
+@pytest.mark.parametrize("size", SEGMENTS)
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (b"", b""),
+        (b"a\r\n", b"a\r\n"),
+        (b"a", b"a\r\n"),
+        (b"a\r\nb", b"a\r\nb\r\n"),
+        (b"..\r\n.\r\n.\r\n", b"..\r\n.\r\n.\r\n"),
+        (b"a\n", None),
+        (b"a\rb\r\n", None),
+        (b"a\r\n\r", None),
+        (b"a\0\r\n", None),
+        (b"x" * 31, None),
+        (b"x" * 28 + b"\r\n", b"x" * 28 + b"\r\n"),
+    ],
+)
+def test_chunks(data: bytes, content: bytes | None, size: int) -> None:
+    chunks = Chunks(longest_line=30)
+    got = b"".join(chunks.feed(data[at : at + size]) for at in range(0, len(data), size)) + chunks.finish()
+    assert chunks.flawed is (content is None)
+    assert content is None or got == content
+
+
+@pytest.mark.parametrize("size", SEGMENTS)
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (b"a\nb\rc\r\nd", b"a\r\nb\r\nc\r\nd\r\n"),
+        (b"\r\n.\r\n\r", b"\r\n.\r\n\r\n"),
+        (b"\n\n\r\r", b"\r\n\r\n\r\n\r\n"),
+        (b"a\r\r\n", b"a\r\n\r\n"),
+        (b"a\0", None),
+    ],
+)
+def test_mended_chunks(data: bytes, content: bytes | None, size: int) -> None:
+    chunks = Chunks(repair=True)
+    got = b"".join(chunks.feed(data[at : at + size]) for at in range(0, len(data), size)) + chunks.finish()
+    assert chunks.flawed is (content is None)
+    assert content is None or got == content
+
+
+@pytest.mark.parametrize("size", SEGMENTS)
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (b"a\nb\rc\r\n", b"a\r\nb\r\nc\r\n"),
+        (b"a\n.\n", b"a\r\n.\r\n\r\n"),
+        (b"a\n.\r\n", b"a\r\n.\r\n"),
+        (b"a\r.\r", b"a\r\n.\r\n\r\n"),
+        (b"a\r\n.\n", b"a\r\n\r\n\r\n"),
+        (b"a\r\n.\r", b"a\r\n\r\n\r\n"),
+        (b"a\n..b\r\n..c", b"a\r\n..b\r\n.c\r\n"),
+    ],
+)
+def test_mended_data_ends_as_all_data_does(data: bytes, content: bytes, size: int) -> None:
+    data += b"" if data.endswith(b"\r\n") else b"\r\n"
+    unstuffer = Unstuffer(repair=True)
+    got = b"".join(unstuffer.feed(data[at : at + size]) for at in range(0, len(data), size))
+    assert not unstuffer.finished
+    got += unstuffer.feed(b".\r\nQUIT\r\n")
+    assert (unstuffer.finished, unstuffer.flawed, unstuffer.rest) == (True, False, b"QUIT\r\n")
+    assert got == content

@@ -92,6 +92,18 @@ def test_take_gives_what_is_held_as_it_came() -> None:
     assert lines.take() == b""
 
 
+def test_take_so_much() -> None:
+    lines = Lines(20)
+    lines.feed(b"BDAT 3\r\nabcNOOP\r\nx")
+    assert lines.next() == b"BDAT 3"
+    assert lines.take(2) == b"ab"
+    assert lines.take(1) == b"c"
+    lines.feed(b"y")
+    assert lines.next() == b"NOOP"
+    assert lines.take(3) == b"xy"
+    assert len(lines) == 0
+
+
 def test_clear_forgets_also_that_it_was_dropping() -> None:
     lines = Lines(20)
     lines.feed(b"x" * 30)

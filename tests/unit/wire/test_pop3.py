@@ -2,7 +2,15 @@
 
 import pytest
 
-from mailserver.wire.pop3 import err, is_unique_id, line_count, message_number, ok, split_command
+from mailserver.wire.pop3 import (
+    challenge,
+    err,
+    is_unique_id,
+    line_count,
+    message_number,
+    ok,
+    split_command,
+)
 from mailserver.wire.syntax import BadSyntax
 
 
@@ -19,6 +27,7 @@ from mailserver.wire.syntax import BadSyntax
         (b"PASS ", (b"PASS", ())),
         (b"APOP alice 0123", (b"APOP", (b"alice 0123",))),
         (b"UTF8", (b"UTF8", ())),
+        (b"auth PLAIN =", (b"AUTH", (b"PLAIN =",))),
         (b"", (b"", (b"",))),
         (b" STAT", (b"", (b" STAT",))),
         (b"GET/ x", (b"", (b"GET/ x",))),
@@ -62,6 +71,13 @@ def test_unique_ids(uid: str, good: bool) -> None:
 def test_status_lines() -> None:
     assert ok() == b"+OK\r\n"
     assert ok("2 320") == b"+OK 2 320\r\n"
-    assert err("no\r\nsuch\0thing ü") == b"-ERR no??such?thing ?\r\n"
+    assert err("no\r\nsuch\0thing \x9b\u2028\udc80") == b"-ERR no??such?thing ???\r\n"
+    assert ok("é") == b"+OK \xc3\xa9\r\n"
     assert err("locked", "IN-USE") == b"-ERR [IN-USE] locked\r\n"
     assert len(err("x" * 1000)) == 512
+    assert err("é" * 1000) == b"-ERR " + b"\xc3\xa9" * 252 + b"\r\n"
+
+
+def test_challenges() -> None:
+    assert challenge(b"") == b"+ \r\n"
+    assert challenge(b"VXNlcm5hbWU6") == b"+ VXNlcm5hbWU6\r\n"

@@ -72,9 +72,9 @@ def test_reading(data: bytes, replies: list[Reply]) -> None:
         b"HTTP/1.1 400 Bad Request\r\n",
         b"250-a\r\n251 b\r\n",
         b"250 a\nb\r\n",
-        b"250 a\rb\r\n",
-        b"250 a\0b\r\n",
-        b"250 " + b"x" * 3000,
+        b"250 " + b"x" * 70_000,
+        b"250 " + b"x" * 70_000 + b"\r\n",
+        b"250 " + b"x" * 3000 + b"\n",
         b"220-x\r\n" * 101,
     ],
 )
@@ -143,3 +143,31 @@ def test_extensions() -> None:
 )
 def test_enhanced_status(code: int, reply: Reply, status: str) -> None:
     assert enhanced_status(code, reply) == status
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"550 a\rb\r\n", "a b"),
+        (b"550 a\0b\r\n", "a b"),
+        (b"550 " + b"x" * 3000 + b"\r\n", "x" * 2042),
+        (b"550-" + b"x" * 3000 + b"\r\n550 y\r\n", "x" * 2042 + "\ny"),
+    ],
+)
+def test_the_code_counts_whatever_the_text(data: bytes, text: str, size: int) -> None:
+    reader = ReplyReader()
+    replies = []
+    for start in range(0, len(data), size):
+        replies += reader.feed(data[start : start + size])
+    assert [(reply.code, reply.text) for reply in replies] == [(550, text)]
+    assert not reader.pending
+
+
+def test_an_endless_line_is_pending_and_forgotten_when_cleared() -> None:
+    reader = ReplyReader()
+    assert reader.feed(b"550 " + b"x" * 5000) == []
+    assert reader.pending
+    reader.clear()
+    assert not reader.pending
+    assert [reply.code for reply in reader.feed(b"250 ok\r\n")] == [250]

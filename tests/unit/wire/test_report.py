@@ -160,6 +160,49 @@ def test_addresses_beyond_ascii():
     assert "<jürgen@example.lan>" in text(data)
 
 
+BUERO = Recipient(Address("jürgen", "example.lan"), "utf-8;büro+x@example.lan")
+UTF8_HEADER = HEADER + "X-Wer: Jürgen\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("who", "content", "whole", "status", "returned"),
+    [
+        (BUERO, HEADER + b"\r\nHello\r\n", True, "global-delivery-status", "message/rfc822"),
+        (BUERO, HEADER, False, "global-delivery-status", "text/rfc822-headers"),
+        (BUERO, UTF8_HEADER + b"\r\nHello\r\n", True, "global-delivery-status", "message/global"),
+        (BOB, UTF8_HEADER, False, "global-delivery-status", "message/global-headers"),
+        (
+            BOB,
+            UTF8_HEADER + b"\r\n" + b"y" * 1000 + b"\r\n",
+            True,
+            "global-delivery-status",
+            "message/global-headers",
+        ),
+        (BOB, HEADER + b"X: \xff\r\n\r\nHello\r\n", True, "delivery-status", "text/rfc822-headers"),
+        (BOB, HEADER + b"\r\nHello\r\n", True, "delivery-status", "message/rfc822"),
+    ],
+)
+def test_with_smtputf8(who, content, whole, status, returned):
+    data = report([failed(recipient=who)], original=Original(content, whole), smtputf8=True)
+    message = email.message_from_bytes(data)
+    kinds = [part.get_content_type() for part in message.get_payload()]
+    assert kinds == ["text/plain", f"message/{status}", returned]
+    international = status.startswith("global")
+    assert message["Content-Transfer-Encoding"] == ("8bit" if international else "7bit")
+    if international:
+        assert message.get_payload()[1]["Content-Transfer-Encoding"] == "8bit"
+    assert (UTF8_HEADER in data) is (content.startswith(UTF8_HEADER))
+
+
+def test_addresses_in_utf8():
+    data = report([failed(recipient=BUERO)], smtputf8=True).decode()
+    assert "\r\nFinal-Recipient: utf-8; jürgen@example.lan\r\n" in data
+    assert "\r\nOriginal-Recipient: utf-8; büro\\x{2B}x@example.lan\r\n" in data
+    evil = Recipient(Address("a\u2028b\x85é", "example.lan"))
+    data = report([failed(recipient=evil)], smtputf8=True).decode()
+    assert "\r\nFinal-Recipient: utf-8; a\\x{2028}b\\x{85}é@example.lan\r\n" in data
+
+
 def test_a_whole_8_bit_original_is_declared():
     content = HEADER + b"\r\nH\xe4llo\r\n"
     data = report([failed()], original=Original(content, whole=True))
@@ -208,3 +251,9 @@ def test_no_original_and_no_reply_breaks_it(content, whole, reply, host):
     ]
     if not (whole and b"\n" in content):
         assert data.count(b"\r") == data.count(b"\n") == data.count(b"\r\n")
+
+
+def test_a_boundary_is_not_in_what_is_returned():
+    first = f"=_{make_queue_id(NOW, 1 << 39)}.0".encode()
+    data = report([failed()], original=Original(HEADER + b"\r\n--" + first + b"\r\n", whole=True))
+    assert len(parts(data)) == 3

@@ -4,11 +4,15 @@ import pytest
 
 from mailserver.model.address import NULL_SENDER, Address
 from mailserver.wire.smtp import (
+    BadParameter,
     BadSyntax,
+    Chunk,
     MailParameters,
     RcptParameters,
     UnknownParameter,
     mail_parameters,
+    mend_helo,
+    parse_bdat,
     parse_helo,
     parse_mail,
     parse_rcpt,
@@ -16,7 +20,7 @@ from mailserver.wire.smtp import (
     split_command,
 )
 
-MAIL = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
+MAIL = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "REQUIRETLS"})
 RCPT = frozenset({"NOTIFY", "ORCPT"})
 
 
@@ -120,6 +124,7 @@ def test_rcpt() -> None:
         ({"BODY": "7BIT", "SMTPUTF8": ""}, MailParameters(smtputf8=True)),
         ({"RET": "hdrs", "ENVID": "a+2Bb+20c"}, MailParameters(ret="HDRS", envid="a+b c")),
         ({"AUTH": "<>"}, MailParameters(auth=NULL_SENDER)),
+        ({"REQUIRETLS": ""}, MailParameters(requiretls=True)),
         ({"AUTH": "e+3Dmc2@example.com"}, MailParameters(auth=Address("e=mc2", "example.com"))),
     ],
 )
@@ -153,7 +158,7 @@ def test_mail_parameters(raw: dict[str, str], meaning: MailParameters) -> None:
     ],
 )
 def test_mail_parameters_refused(raw: dict[str, str]) -> None:
-    with pytest.raises(BadSyntax) as caught:
+    with pytest.raises(BadParameter) as caught:
         mail_parameters(raw, MAIL)
     assert not isinstance(caught.value, UnknownParameter)
 
@@ -219,3 +224,54 @@ def test_helo(name: str) -> None:
 def test_helo_refused(argument: bytes) -> None:
     with pytest.raises(BadSyntax):
         parse_helo(argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "chunk"),
+    [
+        (b"0", Chunk(0, False)),
+        (b"86 LAST", Chunk(86, True)),
+        (b"86  last ", Chunk(86, True)),
+        (b"86 ", Chunk(86, False)),
+        (b"9" * 20, Chunk(10**20 - 1, False)),
+        (b"5 FIRST", Chunk(5, False, False)),
+        (b"5 LAST LAST", Chunk(5, False, False)),
+    ],
+)
+def test_bdat(argument: bytes, chunk: Chunk) -> None:
+    assert parse_bdat(argument) == chunk
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [b"", b"LAST", b"-1", b"+1", b"1_0", b"1.0", b"0x10", b"9" * 21, b"5LAST", b"5\tLAST", b"\xd9\xa1"],
+)
+def test_bdat_without_a_size(argument: bytes) -> None:
+    with pytest.raises(BadSyntax):
+        parse_bdat(argument)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        b"FROM:<a@d> SIZE=",
+        b"FROM:<a@d> =1",
+        b"FROM:<a@d> SIZE=1 size=2",
+        b"FROM:<a@d> X=\xff",
+        b"FROM:<a@d> <b@d>",
+    ],
+)
+def test_the_parameters_are_to_blame(argument: bytes) -> None:
+    with pytest.raises(BadParameter):
+        parse_mail(argument)
+    with pytest.raises(BadSyntax) as caught:
+        parse_mail(b"FROM:<..> X=\xc3\xbc=1")
+    assert not isinstance(caught.value, BadParameter)
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [(b"", "unknown"), (b"My Printer", "My-Printer"), (b"a\xffb\x1b", "a-b-"), (b"x" * 300, "x" * 255)],
+)
+def test_mend_helo(argument: bytes, name: str) -> None:
+    assert mend_helo(argument) == name

@@ -42,6 +42,14 @@ def test_received_without_tls_and_for_several() -> None:
     )
 
 
+def test_received_that_hides_the_client() -> None:
+    origin = Origin("192.0.2.7", 4025, "Client.example", "ESMTPSA", "TLSv1.3 X", "alice@example.lan")
+    assert received(origin, "mail.example.lan", ID, None, WHEN, hidden=True) == (
+        b"Received: by mail.example.lan with ESMTPSA id 0123456789BCDFGHJ;\r\n"
+        b"\tTue, 14 Nov 2023 22:13:20 +0000\r\n"
+    )
+
+
 def test_received_of_a_message_made_here() -> None:
     assert made(Origin()) == (
         b"Received: by mail.example.lan id 0123456789BCDFGHJ;\r\n\tTue, 14 Nov 2023 22:13:20 +0000\r\n"

@@ -1,0 +1,152 @@
+"""How much may come in an hour: counts of messages and recipients, per user, client address and network.
+
+An IPv6 client's address is its /64. The count of an hour is that of the clock hour under way and, of the one
+before, the share that lies within the last 60 minutes: a sliding window in two numbers. What was refused is
+not counted, so whoever keeps trying is let in as soon as there is room.
+
+Promises: a question costs no more however many are counted; the memory is bounded, those not seen for longest
+being forgotten first. All is forgotten when the process ends.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+from mailserver.access.lockout import network_of
+from mailserver.access.profiles import Allowance, Over, Profile
+from mailserver.interfaces import Verdict
+from mailserver.model.envelope import Origin
+from mailserver.model.source import BUILT_IN, Source
+
+__all__ = ["Excess", "RateRules", "Rates", "allowances"]
+
+_HOUR = 3600.0
+_REMEMBERED = 20_000
+_WITHIN = Verdict(True, "within the rates")
+
+_Key = tuple[str, str]
+"""``user``, ``address`` or ``network``, and its name."""
+
+
+@frozen
+class RateRules:
+    """What a reload replaces.
+
+    :ivar user: what each login may send.
+    :ivar address: what each client address may send that has not logged in.
+    :ivar first_time: how many recipients a user may write to for the first time in a day; 0: any number.
+    """
+
+    user: Allowance = field(factory=Allowance)
+    address: Allowance = field(factory=Allowance)
+    first_time: int = 0
+    source: Source = BUILT_IN
+
+
+@frozen
+class Excess:
+    """Something is over its rate.
+
+    :ivar over: what is to become of it.
+    :ivar news: it is the first since it was last within: the admin has not been told.
+    """
+
+    verdict: Verdict
+    over: Over
+    news: bool
+
+
+@define
+class _Count:
+    hour: int = 0
+    before: int = 0
+    now: int = 0
+
+
+@define
+class _Counts:
+    messages: _Count = field(factory=_Count)
+    recipients: _Count = field(factory=_Count)
+    over: bool = False
+
+
+def allowances(rules: RateRules, profile: Profile | None, origin: Origin) -> list[tuple[_Key, Allowance]]:
+    """The allowances that a client's mail is counted against; without those that allow any number."""
+    found = []
+    if origin.login:
+        found.append((("user", origin.login), rules.user))
+    else:
+        found.append((("address", network_of(origin.address) or origin.address), rules.address))
+        if profile is not None:
+            found.append((("network", profile.name), profile.allowance))
+    return [(key, it) for key, it in found if it.messages or it.recipients]
+
+
+class Rates:
+    """The counts.
+
+    :param now: seconds on a clock that nobody sets.
+    """
+
+    def __init__(self, now: Callable[[], float], remembered: int = _REMEMBERED) -> None:
+        self._now = now
+        self._remembered = remembered
+        self._counts: OrderedDict[_Key, _Counts] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def take(self, asked: list[tuple[_Key, Allowance]], messages: int, recipients: int) -> Excess | None:
+        """Count so much against all of these, or say which is over.
+
+        What is over and to be held is counted all the same, for it is accepted.
+        """
+        excess: Excess | None = None
+        for key, allowance in asked:
+            counts = self._find(key)
+            verdict = self._judge(key, counts, allowance, messages, recipients)
+            if not verdict.allowed:
+                news, counts.over = not counts.over, True
+                excess = Excess(verdict, allowance.over, news)
+                if allowance.over is not Over.HOLD:
+                    return excess
+        for key, _ in asked:
+            counts = self._find(key)
+            counts.messages.now += messages
+            counts.recipients.now += recipients
+        return excess
+
+    def _judge(
+        self, key: _Key, counts: _Counts, allowance: Allowance, messages: int, recipients: int
+    ) -> Verdict:
+        within = _WITHIN
+        for word, count, more, most in (
+            ("messages", counts.messages, messages, allowance.messages),
+            ("recipients", counts.recipients, recipients, allowance.recipients),
+        ):
+            if most and more and self._level(count) + more > most:
+                within = Verdict(False, f"{' '.join(key)}: over {most} {word} an hour", allowance.source)
+        if counts.over and self._is_calm(counts, allowance):
+            counts.over = False
+        return within
+
+    def _is_calm(self, counts: _Counts, allowance: Allowance) -> bool:
+        """Whether it has come down so far that being over again would be news."""
+        pairs = ((counts.messages, allowance.messages), (counts.recipients, allowance.recipients))
+        return all(not most or self._level(count) * 2 <= most for count, most in pairs)
+
+    def _level(self, count: _Count) -> float:
+        """What the last 60 minutes hold; the count is brought to the hour under way."""
+        hour, into = divmod(self._now(), _HOUR)
+        passed = int(hour) - count.hour
+        if passed:
+            count.hour, count.before, count.now = int(hour), count.now if passed == 1 else 0, 0
+        return count.now + count.before * (1 - into / _HOUR)
+
+    def _find(self, key: _Key) -> _Counts:
+        counts = self._counts.setdefault(key, _Counts())
+        self._counts.move_to_end(key)
+        if len(self._counts) > self._remembered:
+            self._counts.popitem(last=False)
+        return counts

@@ -1,0 +1,174 @@
+"""Groups and copies: one write, one sync, many links; and what happens when one of them fails."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
+from mailserver.mailboxes import maildir
+from mailserver.mailboxes.incoming import GROUP, Copy, Incoming, commit
+from mailserver.mailboxes.maildir import THE_DISK, Disk
+from mailserver.mailboxes.quota import Limit
+
+_NONE = Limit()
+TEXT = b"Subject: x\r\n\r\ntext\r\n"
+
+
+class Yard:
+    """Some mailboxes, and a record of what is done to the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.done: list[str] = []
+        self.disk = evolve(THE_DISK, fsync=self.note("fsync", os.fsync), syncfs=self.note("syncfs", os.fsync))
+
+    def note(self, name: str, call: Callable[..., Any], trouble: int = 0) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            self.done.append(name)
+            if trouble:
+                raise OSError(trouble, os.strerror(trouble))
+            return call(*arguments)
+
+        return noted
+
+    def copies(self, *names: str, limit: Limit = _NONE) -> list[Copy]:
+        return [Copy(self.root / name, f"1.{name}", limit) for name in names]
+
+    def commit(self, *incoming: Incoming, disk: Disk | None = None) -> list[list[Exception | None]]:
+        def prepare(directory: Path) -> None:
+            if directory.name == "cursed":
+                raise OSError(errno.EACCES, "no")
+            maildir.prepare(directory, THE_DISK, lambda what, path: None)
+
+        return commit(incoming, disk or self.disk, prepare)
+
+    def files(self, part: str = "new") -> dict[str, Path]:
+        return {path.parent.parent.name: path for path in self.root.glob(f"*/{part}/*")}
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Yard:
+    return Yard(tmp_path)
+
+
+def test_a_hundred_mailboxes_share_one_file(yard: Yard) -> None:
+    names = [f"u{number}" for number in range(100)]
+    assert yard.commit(Incoming(yard.copies(*names), yard.disk, TEXT)) == [[None] * 100]
+    files = yard.files()
+    assert sorted(files) == sorted(names)
+    assert len({path.stat().st_ino for path in files.values()}) == 1
+    assert not yard.files("tmp")
+    assert yard.done == ["fsync", "syncfs"]  # the one file, all the directories
+
+
+def test_a_group_is_synced_in_one_go_and_a_few_each_by_itself(yard: Yard) -> None:
+    few = [Incoming(yard.copies(f"a{number}"), yard.disk, TEXT) for number in range(GROUP - 1)]
+    yard.commit(*few)
+    assert yard.done == ["fsync"] * 2 * len(few)
+    yard.done.clear()
+    yard.commit(*(Incoming(yard.copies(f"b{number}"), yard.disk, TEXT) for number in range(GROUP)))
+    assert yard.done == ["syncfs", "syncfs"]
+
+
+def test_a_syncfs_that_fails_is_made_up_for(yard: Yard) -> None:
+    disk = evolve(yard.disk, syncfs=yard.note("syncfs", os.fsync, errno.EIO))
+    incoming = [Incoming(yard.copies(f"b{number}"), disk, TEXT) for number in range(GROUP)]
+    assert yard.commit(*incoming, disk=disk) == [[None]] * GROUP
+    assert yard.done == ["syncfs", *["fsync"] * GROUP] * 2
+
+
+def test_no_syncfs(yard: Yard) -> None:
+    disk = evolve(yard.disk, syncfs=None)
+    yard.commit(*(Incoming(yard.copies(f"b{number}"), disk, TEXT) for number in range(GROUP)), disk=disk)
+    assert yard.done == ["fsync"] * GROUP * 2
+
+
+def test_what_came_in_pieces_is_synced_by_itself(yard: Yard) -> None:
+    for number in range(GROUP):
+        yard.commit(Incoming(yard.copies(f"b{number}"), yard.disk, TEXT))
+    yard.done.clear()
+    pieces = Incoming([Copy(yard.root / "b0", "2.x", Limit())], yard.disk, None)
+    pieces.begin(len(TEXT))
+    pieces.write(TEXT)
+    group = [
+        Incoming([Copy(yard.root / f"b{number}", "3.x", Limit())], yard.disk, TEXT) for number in range(4)
+    ]
+    yard.commit(pieces, *group)
+    assert sorted(yard.done) == ["fsync", "syncfs", "syncfs"]
+
+
+def test_one_mailboxs_trouble_is_not_anothers(yard: Yard) -> None:
+    copies = [
+        *yard.copies("cursed", "alice"),
+        *yard.copies("full", limit=Limit(5)),
+        *yard.copies("bob"),
+    ]
+    ((cursed, alice, full, bob),) = yard.commit(Incoming(copies, yard.disk, TEXT))
+    assert type(cursed) is StorageTrouble
+    assert type(full) is MailboxFull
+    assert alice is bob is None
+    assert sorted(yard.files()) == ["alice", "bob"]
+    assert not yard.files("tmp")
+
+
+def test_nobody_left(yard: Yard) -> None:
+    copies = [*yard.copies("cursed"), *yard.copies("full", limit=Limit(5))]
+    ((cursed, full),) = yard.commit(Incoming(copies, yard.disk, TEXT))
+    assert type(cursed) is StorageTrouble
+    assert type(full) is MailboxFull
+    assert not yard.files("tmp")
+    assert not yard.files()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EXDEV, errno.EMLINK])
+def test_where_nothing_can_be_linked_each_has_its_own(yard: Yard, code: int) -> None:
+    disk = evolve(yard.disk, link=yard.note("link", os.link, code))
+    for names in (("alice", "bob", "carol"), ("dora",)):
+        assert yard.commit(Incoming(yard.copies(*names), disk, TEXT), disk=disk) == [[None] * len(names)]
+    files = yard.files()
+    assert len({path.stat().st_ino for path in files.values()}) == 4
+    assert {path.read_bytes() for path in files.values()} == {TEXT.replace(b"\r\n", b"\n")}
+    assert not yard.files("tmp")
+
+
+def test_a_copy_that_cannot_be_made_fails_alone(yard: Yard) -> None:
+    calls = iter([errno.EXDEV, 0])
+
+    def link(source: str, target: str) -> None:
+        if code := next(calls):
+            raise OSError(code, "no")
+        os.link(source, target)
+
+    disk = evolve(yard.disk, link=link)
+    yard.commit(Incoming(yard.copies("alice"), yard.disk, b""))
+    (yard.root / "alice" / "tmp" / "1.alice.copy").write_bytes(b"in the way")
+    copies = yard.copies("bob", "carol")
+    copies[0] = Copy(yard.root / "alice", "1.alice", Limit())
+    ((alice, carol),) = yard.commit(Incoming(copies, disk, TEXT), disk=disk)
+    assert isinstance(alice, StorageTrouble)
+    assert carol is None
+
+
+def test_a_directory_that_cannot_be_synced_takes_its_own_back(yard: Yard) -> None:
+    def fsync(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("bob/new"):
+            raise OSError(errno.ENOSPC, "full")
+
+    disk = evolve(yard.disk, fsync=fsync)
+    ((alice, bob),) = yard.commit(Incoming(yard.copies("alice", "bob"), disk, TEXT), disk=disk)
+    assert alice is None
+    assert isinstance(bob, StorageFull)
+    assert sorted(yard.files()) == ["alice"]
+
+
+def test_flags_and_times_of_mail_from_elsewhere(yard: Yard) -> None:
+    copy = Copy(yard.root / "alice", "1.x", Limit(), "FS")
+    assert yard.commit(Incoming([copy], yard.disk, TEXT, 1_500_000_000.0)) == [[None]]
+    path = yard.files("cur")["alice"]
+    assert path.name == "1.x,S=17,W=20:2,FS"
+    assert path.stat().st_mtime == 1_500_000_000.0

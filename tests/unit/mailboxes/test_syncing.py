@@ -1,0 +1,29 @@
+"""Which kernels' syncfs is relied on."""
+
+import os
+
+import pytest
+
+from mailserver.mailboxes.syncing import find_syncfs
+
+
+@pytest.mark.parametrize(
+    ("release", "relied_on"),
+    [("5.8.0", True), ("5.7.19-1", False), ("4.19", False), ("6.1.0-38-amd64", True), ("10.0", True)],
+)
+def test_releases(release, relied_on):
+    assert (find_syncfs(release) is not None) is relied_on
+
+
+@pytest.mark.parametrize("release", ["", "6", "x.y", "6.x", "²·3"])
+def test_strange_releases_are_not_relied_on(release):
+    assert find_syncfs(release) is None
+
+
+def test_the_call(tmp_path):
+    syncfs = find_syncfs("6.1.0")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    syncfs(fd)
+    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        syncfs(fd)
