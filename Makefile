@@ -17,7 +17,7 @@ CONFIG ?= etc/mailserver.toml
 # More workers than cores: many tests wait for a server or a client most of their time.
 PYTEST_ARGS ?= -n 4 --dist worksteal
 
-.PHONY: help run selftest test lint types floors check fuzz format clean
+.PHONY: help run selftest test lint types floors check fuzz rooms format clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -62,6 +62,9 @@ check: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 0 tests/fuzz/fuzz_protocols.py
+
+rooms:
+	@$(PYTHON) docs/rooms.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

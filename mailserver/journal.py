@@ -22,6 +22,7 @@ the terminal's cursor. In structured observers the fields stand under the same n
 ``reloaded``  the configuration was read again and is gone by
 ``login``     a login succeeded or failed
 ``locked``    passwords were guessed too often: a client address is locked out, wholly or of one account
+``warned``    something that is allowed, and unwise
 ``trouble``   something an operator should look at
 ============  =====================================================================================
 """
@@ -58,6 +59,7 @@ __all__ = [
     "routed",
     "steered",
     "trouble",
+    "warned",
 ]
 
 _log = Logger(namespace="mail")
@@ -242,6 +244,11 @@ def refused_configuration(file: object, problems: Iterable[object]) -> None:
     for problem in problems:
         _write("trouble", LogLevel.error, where="reload", what=problem)
     _write("trouble", LogLevel.error, where="reload", what=f"{file} refused; the old configuration stays")
+
+
+def warned(where: str, what: object) -> None:
+    """Something that is allowed and unwise, or takes effect later than one may think."""
+    _write("warned", LogLevel.warn, where=where, what=what)
 
 
 def trouble(where: str, what: object, **fields: object) -> None:

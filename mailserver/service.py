@@ -1,8 +1,9 @@
 """The composition root: builds the whole machine, starts it in order, stops it in the opposite order.
 
 :func:`makeService` is what ``twistd mailserver`` calls. :class:`MailServer` holds everything; read
-:meth:`MailServer._build` for the whole of it on one screen. Nothing below this module sees the
-configuration, only the plain values it needs.
+:meth:`MailServer._build` and the methods it calls, which are the whole of it in the order of the mail's way.
+Nothing below this module is handed the configuration, only the plain values that :mod:`mailserver.settings`
+cuts from it.
 
 Start: the state directory is locked (a second server on it refuses to start), the sockets are bound while
 we may still be root, then storage opens, then delivery and sessions begin. Stop: no new connections,
@@ -382,7 +383,7 @@ class MailServer(Service):
         for listener in listeners:
             journal.listening(listener.service, listener.host, listener.port)
         for problem in self._config.problems:
-            journal.trouble("configuration", problem)
+            journal.warned("configuration", problem)
         self._control.start()
         self._state.announce(listeners)
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
@@ -425,11 +426,12 @@ class MailServer(Service):
         self._lockout.rules = lockout_rules(config)
         self._proxies = Networks(config.proxy.networks)
         self._recorder.schedule = config.delivery.schedule
+        self._transmitter.deadlines = deadlines(config)
         self._history.keep = config.delivery.history
         self._senders.rewrites = config.forwarding.srs
         self._directions.couriers = {**self._directions.couriers, Remote: self._remote_courier(config)}
         for problem in (*config.problems, *unchangeable(self._config, config)):
-            journal.trouble("configuration", problem)
+            journal.warned("configuration", problem)
         journal.reloaded(config.file, len(config.tree.domains), config.tree.user_count)
         self._config = config
         self._runner.wake()

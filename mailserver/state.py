@@ -50,7 +50,9 @@ class StateDirectory:
         """
         run = self.path / "run"
         missing = [path for path in (run, *run.parents) if not path.exists()]
-        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Mail and passwords lie below: nobody else is to look in. The mode of one that exists is its owner's.
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run.mkdir(mode=0o700, exist_ok=True)
         for made in reversed(missing):
             # All that the server will answer for lies below: the way there must outlast a power cut, too.
             sync_directory(made.parent)

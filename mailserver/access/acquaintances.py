@@ -84,6 +84,7 @@ class Acquaintances:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
+        self._path.touch(0o600)  # SQLite's own files beside it get the mode of this one
         # Opened in one thread of a pool and closed at the end in the same.
         connection = sqlite3.connect(self._path)
         try:

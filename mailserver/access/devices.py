@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mailserver import journal
 from mailserver.access.profiles import Profile
+from mailserver.files import put_file
 from mailserver.model.envelope import Origin
 from mailserver.threads import Pool
 
@@ -144,9 +145,7 @@ class Devices:
 
 
 def _write(path: Path, devices: tuple[Device, ...]) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps([asdict(device) for device in devices], indent=1) + "\n", "utf-8")
-    new.rename(path)
+    put_file(path, json.dumps([asdict(device) for device in devices], indent=1).encode() + b"\n")
 
 
 def _cut(text: str) -> str:

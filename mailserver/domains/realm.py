@@ -81,22 +81,27 @@ class Checker:
         client = getattr(credentials, "client", "")
         login = _decode(credentials.username)
         who = self._directory.login_key(login) or credentials.username.decode("utf-8", "backslashreplace")
-        verdict = self._lockout.judge(client, who)
-        if not verdict.allowed:
-            self._note(credentials, who, None, verdict.reason)
-            raise LockedOut
+        self._check_lock(credentials, client, who)
         if IProof.providedBy(credentials):
             guess, (account, reason) = b"", self._check_proof(login, credentials.right)
         else:
             password = credentials.password
             guess = hmac.digest(self._key, who.encode() + b"\0" + password, "sha256")[:8]
             account, reason = await self._check(login, password)
+            # Guesses that were all on their way before the first was wrong are no way around the lock.
+            self._check_lock(credentials, client, who)
         self._note(credentials, who, account, reason)
         if account is None:
             await deferLater(self._clock, self._lockout.failed(client, who, guess))
             raise UnauthorizedLogin
         self._lockout.succeeded(client, who)
         return account
+
+    def _check_lock(self, credentials: Any, client: str, who: str) -> None:
+        verdict = self._lockout.judge(client, who)
+        if not verdict.allowed:
+            self._note(credentials, who, None, verdict.reason)
+            raise LockedOut
 
     def _note(self, credentials: Any, who: str, account: Account | None, reason: str) -> None:
         if isinstance(credentials, Login | Proven):

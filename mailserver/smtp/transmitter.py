@@ -105,6 +105,7 @@ class Transmitter:
     :param tls: makes TLS connections that verify nothing; ``None``: STARTTLS is never said under ``MAY``.
     :param strict: makes those that verify.
     :param standby: keeps connections for the next message; ``None``: none is kept.
+    :ivar deadlines: may be replaced at any time; who has begun keeps to the old ones.
     :ivar compute: runs a function that takes long, elsewhere; may be replaced before the first message.
     """
 
@@ -125,7 +126,7 @@ class Transmitter:
         self._identity = hostname.encode("ascii")
         self._tls = tls
         self._strict = strict
-        self._deadlines = deadlines or Deadlines()
+        self.deadlines = deadlines or Deadlines()
         self._standby = standby or Standby(clock)
         self.compute: Compute = _here
         self._standing: set[Conversation] = set()
@@ -135,7 +136,7 @@ class Transmitter:
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
         begun = self._clock.seconds()
-        errand = _Errand(exchanger, envelope, content, recipients, begun + self._deadlines.attempt)
+        errand = _Errand(exchanger, envelope, content, recipients, begun + self.deadlines.attempt)
         tls, outcomes = await self._run(errand)
         seconds = self._clock.seconds() - begun
         journal.attempted(envelope.id, exchanger, exchanger.preference, _sum_up(outcomes), seconds, tls)
@@ -263,9 +264,9 @@ class Transmitter:
 
     async def _connect(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
         creator = tls.creator(terms.host or terms.address) if tls is not None else None
-        conversation = Conversation(self._identity, creator, self._deadlines, self._clock, until)
+        conversation = Conversation(self._identity, creator, self.deadlines, self._clock, until)
         family = TCP6ClientEndpoint if ip_address(terms.address).version == 6 else TCP4ClientEndpoint
-        seconds = max(min(self._deadlines.connect, until - self._clock.seconds()), 0.0)
+        seconds = max(min(self.deadlines.connect, until - self._clock.seconds()), 0.0)
         endpoint = family(self._reactor, terms.address, terms.port, timeout=seconds)
         try:
             await endpoint.connect(_Dialing(conversation))

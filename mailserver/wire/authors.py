@@ -3,7 +3,7 @@
 Read for permission and not for display: whatever could be taken for an address is one. So an unquoted ``@``
 before the angle brackets makes an address of what stands there, and what no two readers would agree on is
 refused: two pairs of brackets, groups, text behind brackets. Quoted strings and comments are display alone.
-Takes time linear in the field.
+Takes time linear in the field, and names no more than 20, for each of whom somebody is looked up.
 """
 
 import re
@@ -14,6 +14,8 @@ from mailserver.wire.addresses import parse_address
 from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["parse_authors"]
+
+_MOST = 20
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _BLANK = re.compile(r"[ \t\r\n]++")
@@ -35,6 +37,8 @@ def parse_authors(value: bytes) -> tuple[Address, ...]:
             continue
         if "".join(mailbox).strip():
             authors += _mailbox(mailbox)
+        if len(authors) > _MOST:
+            raise BadSyntax("too many addresses in From")
         mailbox = []
     if not authors:
         raise BadSyntax("no address in From")

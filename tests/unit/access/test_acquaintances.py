@@ -59,5 +59,12 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
 
 def test_no_disk_is_told(tmp_path: Path) -> None:
     acquaintances = Acquaintances(tmp_path / "missing" / "known.sqlite")
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(OSError, match="No such file"):
         new(acquaintances, 1, 100.0)
+
+
+def test_nobody_else_may_read_who_writes_to_whom(tmp_path: Path) -> None:
+    acquaintances = Acquaintances(tmp_path / "known.sqlite")
+    assert new(acquaintances, 1, 100.0) == 1
+    assert (tmp_path / "known.sqlite").stat().st_mode & 0o777 == 0o600
+    acquaintances.close()

@@ -66,6 +66,7 @@ class DevicesTests(TestCase):
         self.clock.advance(5)
         await self.pool.run(lambda: None)
         assert len(read_devices(self.path)) == 100
+        assert self.path.stat().st_mode & 0o777 == 0o600, "errors name senders and recipients"
         await devices.stop()
 
     async def test_bounded(self) -> None:

@@ -226,6 +226,16 @@ class CheckerTests(TestCase):
         assert self.events[-1]["reason"] == "locked out for 5 s"
         assert [it[0] for it in self.lockout.told] == ["judge", "judge"]
 
+    def test_guesses_on_their_way_are_no_way_around_the_lock(self):
+        def lock():
+            self.lockout.verdict = Verdict(False, "locked out for 5 s")
+
+        self.pool.meanwhile = lock
+        for password in (b"secret", b"wrong"):
+            self.lockout.verdict = Verdict(True, "")
+            assert isinstance(self.failureResultOf(self.ask(b"alice", password)).value, LockedOut)
+        assert {it[0] for it in self.lockout.told} == {"judge"}
+
     def test_every_spelling_of_a_name_is_counted_as_one(self):
         for name in (b"alice", b"Alice@A.example", b"alice@a.example"):
             self.failureResultOf(self.ask(name, b"wrong"), UnauthorizedLogin)

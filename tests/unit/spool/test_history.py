@@ -185,6 +185,8 @@ class JournalTests(SpoolTestCase):
 
 def test_there_is_no_history_yet(tmp_path):
     assert open_for_reading(tmp_path / FILE) is None
+    (tmp_path / FILE).touch()  # the server was stopped while it made it
+    assert open_for_reading(tmp_path / FILE) is None
 
 
 def test_the_message_id_is_found():
