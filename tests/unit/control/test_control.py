@@ -1,9 +1,11 @@
 """The control socket, from both ends."""
 
 import contextlib
+import gc
 import json
 import socket
 import stat
+import warnings
 
 import pytest
 from twisted.internet import reactor
@@ -123,3 +125,6 @@ class ControlTests(TestCase):
         control = Control(reactor, self.path / "no" / "such", {})
         control.start()
         await control.stop()
+        # Twisted leaves the socket it could not bind to the garbage collector.
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()

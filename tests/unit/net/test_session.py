@@ -3,7 +3,6 @@
 import contextlib
 import socket
 from collections.abc import Awaitable
-from time import monotonic
 from typing import Any
 
 from attrs import evolve
@@ -491,11 +490,10 @@ class LimitedRawTests(SessionCase):
         assert self.pieces == [b"ab", b"cde", b"12345"]
 
     def test_many_small_pieces_are_linear(self) -> None:
+        # Quadratic, this would not end.
         self.begin(1)
-        begun = monotonic()
         self.say(b"raw\r\nx" * 100_000)
         assert len(self.pieces) == 100_000
-        assert monotonic() - begun < 5
 
 
 class LingeringTests(TestCase):
