@@ -79,6 +79,8 @@ def _spell(value: object) -> str:
 
 
 def _write(event: str, level: Any = LogLevel.info, /, **fields: object) -> None:
+    # An exception would keep its frames, and all that is in them, alive for as long as a log is buffered.
+    fields = {name: str(it) if isinstance(it, BaseException) else it for name, it in fields.items()}
     line = " ".join([event, *(f"{name}={_spell(value)}" for name, value in fields.items())])
     _log.emit(level, "{mail_line}", mail_line=line, mail_event=event, mail_fields=fields)
 

@@ -123,8 +123,8 @@ class ControlTests(TestCase):
     async def test_a_socket_that_cannot_be_made_is_trouble_and_nothing_else(self):
         await self.control.stop()
         control = Control(reactor, self.path / "no" / "such", {})
-        control.start()
-        await control.stop()
         # Twisted leaves the socket it could not bind to the garbage collector.
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            control.start()
             gc.collect()
+        await control.stop()
