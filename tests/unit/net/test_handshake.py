@@ -26,6 +26,9 @@ class Greeter(Session, Protocol):
 
     factory: "Greeters"
 
+    def sessionStopping(self) -> None:
+        """A session that has not ended when the test has says nothing more."""
+
     def connectionMade(self) -> None:
         self.beginSession()
         self.reply(b"220 hello\r\n")
