@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from mailserver.model import reply as replies
 from mailserver.model.reply import Reply
-from mailserver.net.session import Session
+from mailserver.smtp.answering import AnsweringSession
 from mailserver.smtp.commands import BadCommand, refuse_argument
 from mailserver.smtp.message import Message
 from mailserver.smtp.reception import Reception, Refused
@@ -33,8 +33,8 @@ _GO_AHEAD = spell_reply(replies.GO_AHEAD_354)
 _LOST_STEP = replies.BAD_ARGUMENT_501.saying("Syntax error in chunk size, closing connection")
 
 
-class ContentSession(Session):
-    """The mixin. The class with it gives the methods at the end.
+class ContentSession(AnsweringSession):
+    """The mixin. The class with it gives the method at the end.
 
     :ivar delivery: the transaction that MAIL began, until its content begins; ``None`` outside of one.
     """
@@ -193,16 +193,4 @@ class ContentSession(Session):
 
     def _abandon(self) -> None:
         """Forget the transaction."""
-        raise NotImplementedError
-
-    def _answer(self, waiting: Awaitable[None] | None, yes: bytes) -> Awaitable[None] | None:
-        raise NotImplementedError
-
-    def _say(self, reply: Reply) -> None:
-        raise NotImplementedError
-
-    def _sayFarewell(self, reason: str, reply: Reply) -> None:
-        raise NotImplementedError
-
-    def _refuse(self, refused: Refused) -> None:
         raise NotImplementedError

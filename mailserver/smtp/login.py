@@ -13,13 +13,9 @@ from functools import partial
 
 from attrs import evolve
 
-from mailserver import journal
 from mailserver.model import reply as replies
-from mailserver.model.envelope import Origin
-from mailserver.model.reply import Reply
-from mailserver.model.source import BUILT_IN
 from mailserver.net.binding import channel_bindings
-from mailserver.net.session import Session
+from mailserver.smtp.answering import AnsweringSession
 from mailserver.smtp.authentication import Authentication, Client, Logins, TurnedAway, WrongLogin
 from mailserver.smtp.commands import BadCommand
 from mailserver.smtp.reception import Refused, Sender
@@ -30,8 +26,8 @@ __all__ = ["LoginSession"]
 _FAILED_LOGINS = 3
 
 
-class LoginSession(Session):
-    """The mixin. The class with it gives the methods at the end.
+class LoginSession(AnsweringSession):
+    """The mixin. The class with it gives the property at the end.
 
     :ivar sender: who has logged in; ``None`` before.
     :param service: as :attr:`mailserver.smtp.authentication.Client.service`.
@@ -39,7 +35,6 @@ class LoginSession(Session):
     """
 
     startedTLS: bool
-    _origin: Origin
 
     def __init__(self, service: str, logins: Logins | None) -> None:
         self.sender: Sender | None = None
@@ -104,7 +99,7 @@ class LoginSession(Session):
             self.closeSession()
         except Refused as refused:
             if refused.reply is replies.ENCRYPTION_NEEDED_538:
-                self._noteRefusal("AUTH", "no TLS, and the client is in no network without", refused.reply)
+                self._record("AUTH", "no TLS, and the client is in no network without", refused.reply)
             self._refuse(refused)
         else:
             if authentication.avatar is not None:
@@ -124,21 +119,9 @@ class LoginSession(Session):
             self._sayFarewell("too many wrong logins", replies.LOCKED_OUT_421)
             self.closeSession()
 
-    def _noteRefusal(self, what: str, reason: str, reply: Reply) -> None:
-        journal.refused(self._origin, what, reason, BUILT_IN, f"{reply.code} {reply.status}")
-
     # --- given by the class -----------------------------------------------------------------------
 
     @property
     def inTransaction(self) -> bool:
         """Whether MAIL was accepted and the message is not complete."""
-        raise NotImplementedError
-
-    def _say(self, reply: Reply) -> None:
-        raise NotImplementedError
-
-    def _sayFarewell(self, reason: str, reply: Reply) -> None:
-        raise NotImplementedError
-
-    def _refuse(self, refused: Refused) -> None:
         raise NotImplementedError

@@ -15,9 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
 from mailserver.model import reply as replies
-from mailserver.model.reply import Reply
-from mailserver.model.source import BUILT_IN, Source
-from mailserver.net.session import Session
+from mailserver.smtp.answering import AnsweringSession
 from mailserver.smtp.patience import Patience
 from mailserver.smtp.reception import UnknownRecipient
 
@@ -27,8 +25,8 @@ _TO_NO_END = frozenset({b"EHLO", b"HELO", b"HELP", b"MAIL", b"NOOP", b"RSET", b"
 """Commands of which many do nothing where no message comes between them."""
 
 
-class MannersSession(Session):
-    """The mixin. The class with it gives the methods at the end.
+class MannersSession(AnsweringSession):
+    """The mixin. The class with it gives the method at the end.
 
     :param unknown: how many recipients that do not exist may be named; 0: any number.
     """
@@ -102,10 +100,4 @@ class MannersSession(Session):
     # --- given by the class -----------------------------------------------------------------------
 
     def _greet(self) -> None:
-        raise NotImplementedError
-
-    def _say(self, reply: Reply) -> None:
-        raise NotImplementedError
-
-    def _sayFarewell(self, reason: str, reply: Reply, rule: Source = BUILT_IN) -> None:
         raise NotImplementedError

@@ -39,13 +39,12 @@ from twisted.mail.smtp import ESMTP
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailserver import journal
 from mailserver.model import reply as replies
 from mailserver.model.address import Address
 from mailserver.model.envelope import Origin
 from mailserver.model.reply import Reply
-from mailserver.model.source import BUILT_IN, Source
 from mailserver.net.session import Bounds, SessionFactory
+from mailserver.smtp.answering import AnsweringSession
 from mailserver.smtp.authentication import Logins
 from mailserver.smtp.commands import METHODS, BadCommand, refuse_argument, understand
 from mailserver.smtp.content import ContentSession
@@ -76,7 +75,6 @@ _NO_MAIL_PARAMETERS = MailParameters()
 _NO_RCPT_PARAMETERS = RcptParameters()
 
 _SUBMISSION = frozenset({"submission", "submissions"})
-_BAD_COMMANDS = 10
 
 _HANGING_UP = replies.TOO_MANY_ERRORS_421.saying("This is a mail server, closing connection")
 
@@ -97,15 +95,14 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
 
     def __init__(self, factory: "SMTPFactory") -> None:
         ESMTP.__init__(self)
+        AnsweringSession.__init__(self)
         ContentSession.__init__(self)
         LoginSession.__init__(self, factory.service, factory.logins)
         MannersSession.__init__(self, factory.office.rules.unknown)
         self.factory = factory
         self.host = factory.hostname
         self.deliveryFactory = factory.office
-        self._origin = Origin()  # its helo is empty until HELO or EHLO came
         self._utf8 = False  # MAIL asked for SMTPUTF8
-        self._errors = 0
 
     # --- the session ------------------------------------------------------------------------------
 
@@ -239,7 +236,7 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
             raise BadCommand(replies.BAD_SEQUENCE_503.saying("A transaction is under way"))
         self._tried = True
         if self.sender is None and self.factory.needsLogin(self.peer.address):
-            self._noteRefusal("MAIL", "not logged in", replies.LOGIN_NEEDED_530)
+            self._record("MAIL", "not logged in", replies.LOGIN_NEEDED_530)
             raise Refused(replies.LOGIN_NEEDED_530)
         sender, raw = understand(parse_mail, rest, replies.BAD_SENDER_501)
         parameters = mail_parameters(raw, self._mailParameters()) if raw else _NO_MAIL_PARAMETERS
@@ -344,23 +341,6 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
         self._tried = False
         self._abandonMessage()
 
-    def _answer(self, waiting: Awaitable[None] | None, yes: bytes) -> Awaitable[None] | None:
-        if waiting is not None:
-            return self._answerLater(waiting, yes)
-        self.reply(yes)
-        return None
-
-    async def _answerLater(self, waiting: Awaitable[None], yes: bytes) -> None:
-        try:
-            await waiting
-        except Refused as refused:
-            self._say(refused.reply)
-        else:
-            self.reply(yes)
-
-    def _say(self, reply: Reply) -> None:
-        self.reply(spell_reply(reply))
-
     def _checkASCII(self, rest: bytes) -> None:
         if not (self._utf8 or rest.isascii()):
             self._record("address", "not ASCII, without SMTPUTF8", replies.NEEDS_UTF8_553)
@@ -371,28 +351,6 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
         if self.sender is not None or self.mechanisms():
             offered.add("AUTH")
         return _MAIL_PARAMETERS | offered if offered else _MAIL_PARAMETERS
-
-    def _refuse(self, refused: Refused) -> None:
-        if isinstance(refused, BadCommand):
-            self._complain(refused.reply)
-        else:
-            self._say(refused.reply)
-
-    def _complain(self, reply: Reply) -> None:
-        """Answer a bad command; too many of them end the session."""
-        self._record("command", reply.text, reply)
-        self._say(reply)
-        self._errors += 1
-        if self._errors >= _BAD_COMMANDS:
-            self._sayFarewell("too many bad commands", replies.TOO_MANY_ERRORS_421)
-            self.closeSession()
-
-    def _sayFarewell(self, reason: str, reply: Reply, rule: Source = BUILT_IN) -> None:
-        self._record("session", reason, reply, rule)
-        self._say(reply)
-
-    def _record(self, what: str, reason: str, reply: Reply, rule: Source = BUILT_IN) -> None:
-        journal.refused(self._origin, what, reason, rule, f"{reply.code} {reply.status}")
 
 
 class SMTPFactory(SessionFactory):
