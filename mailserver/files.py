@@ -7,10 +7,13 @@ anybody is served. What holds mail has stricter ways of its own (``spool/``, ``m
 :raises OSError: the disk, or the permissions, would not have it.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["put_file", "sync_directory"]
+__all__ = ["locked", "put_file", "sync_directory"]
 
 
 def put_file(path: Path, data: bytes) -> None:
@@ -31,5 +34,19 @@ def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Change what lies in a directory, alone among all who ask in this way; waits for its turn.
+
+    The lock ends with the process, however that ends.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)

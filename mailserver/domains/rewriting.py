@@ -7,14 +7,13 @@ the new one. The file is the owner's alone (mode 0600) and keeps its owner; a li
 :raises OSError: the disk, or the permissions, would not have it.
 """
 
-import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from mailserver.files import sync_directory
+from mailserver.files import locked, sync_directory
 
 __all__ = ["edit_lines", "make_directory", "read_lines"]
 
@@ -22,7 +21,7 @@ __all__ = ["edit_lines", "make_directory", "read_lines"]
 def edit_lines(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     """Put what ``change`` makes of a file's lines in their place. What it raises leaves the file alone."""
     path = path.resolve()
-    with _locked(path.parent):
+    with locked(path.parent):
         _replace(path, "".join(line + "\n" for line in change(read_lines(path))))
 
 
@@ -34,16 +33,6 @@ def read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         return []
     return text.removesuffix("\n").split("\n") if text else []
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -12,14 +12,14 @@ the process that holds it; other programs append their lines without it, which M
 Blocking; called in a thread. Octets are those on disk. Raises ``OSError``.
 """
 
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from attrs import frozen
 
+from mailserver import files
 from mailserver.interfaces import Account, MailboxFull
 from mailserver.mailboxes import filenames
 
@@ -91,21 +91,12 @@ def crossed(levels: Sequence[int], limit: Limit, before: Use, after: Use) -> int
     return max((level for level in levels if low < level <= high), default=0)
 
 
-@contextmanager
-def locked(directory: Path, limited: bool = True) -> Iterator[None]:
+def locked(directory: Path, limited: bool = True) -> AbstractContextManager[None]:
     """Change what is counted, alone among the processes of this server.
 
     :param limited: nothing is counted otherwise, and nobody waits.
     """
-    if not limited:
-        yield
-        return
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+    return files.locked(directory) if limited else nullcontext()
 
 
 def look(directory: Path, limit: Limit, octets: int = 0) -> Use:

@@ -1,11 +1,12 @@
 """Small files are there whole or not at all, and are the owner's alone."""
 
+import fcntl
 import os
 import stat
 
 import pytest
 
-from mailserver.files import put_file, sync_directory
+from mailserver.files import locked, put_file, sync_directory
 
 
 def test_a_file_is_put_in_the_place_of_the_old_one(tmp_path):
@@ -40,3 +41,15 @@ def test_only_a_directory_is_synced_as_one(tmp_path):
     sync_directory(tmp_path)
     with pytest.raises(NotADirectoryError):
         sync_directory(__file__)
+
+
+def test_who_changes_a_directory_is_alone(tmp_path):
+    with locked(tmp_path):
+        other = os.open(tmp_path, os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(other)
+    with locked(tmp_path):
+        pass
