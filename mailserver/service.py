@@ -449,8 +449,10 @@ class MailServer(Service):
             self._tidying.stop()
         await self._listeners.stop()
         await self._control.stop()
-        for factory in self._sessions.values():
-            await factory.drain(_FAREWELL)
+        # All at once, under one grace; pop3 and pop3s share a factory.
+        farewells = [Deferred.fromCoroutine(it.drain(_FAREWELL)) for it in set(self._sessions.values())]
+        for farewell in farewells:
+            await farewell
         await self._devices.stop()
         await self._counting.run(self._acquaintances.close)
         self._counting.stop()
