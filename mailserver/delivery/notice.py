@@ -1,7 +1,6 @@
 """A letter to a user whose mailbox fills up, before mail is turned away.
 
-It comes in by the same door as all mail (law 7): a message from the null sender, through the spool. A spool
-that will not take it is journal trouble and nothing else: the letter is a courtesy.
+A spool that will not take it is journal trouble and nothing else: the letter is a courtesy.
 """
 
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from attrs import frozen
 from mailserver import journal
 from mailserver.domains.units import spell_size
 from mailserver.interfaces import Account, ISpool, StorageTrouble
-from mailserver.model.address import NULL_SENDER, Address
-from mailserver.model.envelope import Envelope, Origin, Recipient
+from mailserver.model.address import Address
+from mailserver.model.envelope import QueueID, Recipient
+from mailserver.spool.posting import post
 from mailserver.wire.trace import date, message_id
 
 __all__ = ["QuotaNotices"]
@@ -54,33 +54,20 @@ class QuotaNotices:
         """Tell a user that the mailbox has come to so many percent of its quota."""
         local, _, domain = account.name.rpartition("@")
         recipient = Recipient(Address(local, domain))
-        draft = self.spool.draft(NULL_SENDER, [recipient])
         when = self.now()
-        text = _LETTER.format(
-            host=self.hostname,
-            to=recipient.address,
-            level=level,
-            date=date(when),
-            id=message_id(draft.id, self.hostname),
-            limit=_spell_limit(account),
-        )
-        content = text.replace("\n", "\r\n").encode()
-        plain = content.isascii()
-        envelope = Envelope(
-            id=draft.id,
-            sender=NULL_SENDER,
-            recipients=(recipient,),
-            origin=Origin(),
-            arrived=when,
-            size=len(content),
-            body="7BIT" if plain else "8BITMIME",
-            smtputf8=not plain,
-        )
+
+        def spell(id: QueueID) -> str:
+            return _LETTER.format(
+                host=self.hostname,
+                to=recipient.address,
+                level=level,
+                date=date(when),
+                id=message_id(id, self.hostname),
+                limit=_spell_limit(account),
+            )
+
         try:
-            waiting = draft.write(content)
-            if waiting is not None:
-                await waiting
-            await draft.commit(envelope)
+            await post(self.spool, [recipient], when, spell)
         except StorageTrouble as trouble:
             journal.trouble("quota notice", trouble, account=account.name)
 

@@ -1,6 +1,6 @@
 """A letter to postmaster: somebody sends too much, and what comes is held in the queue until it is looked at.
 
-It comes in by the same door as all mail (law 7). A spool that will not take it is journal trouble, no more.
+A spool that will not take it is journal trouble, no more.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 
 from mailserver import journal
 from mailserver.interfaces import IDirectory, ISpool, StorageTrouble, Verdict
-from mailserver.model.address import NULL_SENDER, Address
-from mailserver.model.envelope import Envelope, Origin, Recipient
+from mailserver.model.address import Address
+from mailserver.model.envelope import Origin, QueueID, Recipient
+from mailserver.spool.posting import post
 from mailserver.wire.trace import date, message_id
 
 __all__ = ["Alarm"]
@@ -64,27 +65,24 @@ class Alarm:
 
     async def send(self, origin: Origin, verdict: Verdict) -> None:
         """Tell postmaster why mail of this origin is held."""
+        if not self.directory.domains():
+            return  # nobody lives here, postmaster neither
         recipients = self.directory.expand(Recipient(Address("postmaster", "")))
-        if not recipients:
-            return  # no domain is hosted
-        draft = self.spool.draft(NULL_SENDER, recipients)
         when = self.now()
-        text = _LETTER.format(
-            host=self.hostname,
-            who=_plain(origin.login or origin.address),
-            date=date(when),
-            id=message_id(draft.id, self.hostname),
-            reason=_plain(verdict.reason),
-            rule=_plain(str(verdict.source)),
-            client=_plain(origin.address),
-        )
-        content = text.replace("\n", "\r\n").encode("ascii")
-        envelope = Envelope(draft.id, NULL_SENDER, recipients, Origin(), when, len(content))
+
+        def spell(id: QueueID) -> str:
+            return _LETTER.format(
+                host=self.hostname,
+                who=_plain(origin.login or origin.address),
+                date=date(when),
+                id=message_id(id, self.hostname),
+                reason=_plain(verdict.reason),
+                rule=_plain(str(verdict.source)),
+                client=_plain(origin.address),
+            )
+
         try:
-            waiting = draft.write(content)
-            if waiting is not None:
-                await waiting
-            await draft.commit(envelope)
+            await post(self.spool, recipients, when, spell)
         except StorageTrouble as trouble:
             journal.trouble("alarm", trouble)
 
