@@ -1,7 +1,7 @@
 """The configuration cut to size: what each part of the server takes of it, as plain values.
 
-Functions of the configuration, asked at the start and at each reload by :mod:`mailserver.service`, which
-hands the values down.
+Functions of the configuration, asked at the start and at each reload by the parts of the machine
+(:mod:`mailserver.machine`), which hand the values down.
 """
 
 from functools import partial

@@ -1,0 +1,166 @@
+"""The back: the side that delivers. From the spool to mailboxes, programs and the world; and its steering.
+
+It takes its work from the spool and may be poked when there is some (:attr:`Runner.wake`); of the side that
+accepts it knows nothing but our own addresses, to which mail must not be sent.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from mailserver.access.routes import Route, To
+from mailserver.config import Config
+from mailserver.control.server import Verb
+from mailserver.delivery.bounce import ReportWriter
+from mailserver.delivery.couriers.forward import ForwardCourier
+from mailserver.delivery.couriers.mailbox import MailboxCourier
+from mailserver.delivery.couriers.mx import Finder, MXCourier
+from mailserver.delivery.couriers.outside import OutsideCourier
+from mailserver.delivery.couriers.program import ProgramCourier
+from mailserver.delivery.couriers.routed import RoutedCourier
+from mailserver.delivery.recording import Recorder
+from mailserver.delivery.routing import Forwarding, Local, Programs, Remote, route
+from mailserver.delivery.runner import Directions, Runner
+from mailserver.delivery.slots import Slots, Window
+from mailserver.delivery.steering import Steering, parse_host
+from mailserver.delivery.timing import Time
+from mailserver.machine.storage import Storage
+from mailserver.net.exchangers import Exchangers, Smarthosts
+from mailserver.net.failings import Failings
+from mailserver.net.ourselves import is_our_address
+from mailserver.net.resolver import Resolver
+from mailserver.net.tls import ClientTLS, Trust
+from mailserver.settings import deadlines
+from mailserver.smtp.standby import Standby
+from mailserver.smtp.transmitter import Transmitter
+from mailserver.spool import orders
+from mailserver.state import Listener
+from mailserver.threads import Pool
+
+__all__ = ["Back"]
+
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - what is listened on is the administrator's word
+_STANDBY = 5.0
+"""Seconds for which a connection to a mail host waits for another message."""
+
+_PORTION = 2000
+"""The recipients that are made due in one transaction."""
+
+
+class Back:
+    """The side that delivers.
+
+    :param listening: what listens where; asked once the sockets are bound.
+    :param chores: a thread for what takes a moment.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        storage: Storage,
+        listening: Callable[[], Sequence[Listener]],
+        chores: Pool,
+    ) -> None:
+        self._hostname = config.hostname
+        self._storage = storage
+        self._listening = listening
+        self._time = Time(reactor, time.time, random.random)
+        self._resolver = Resolver(reactor, config.dns.servers, config.dns.timeout)
+        self._failings = Failings(reactor.seconds)
+        self._transmitter = self._build_transmitter(reactor, config, chores)
+        self._local = {
+            Local: MailboxCourier(storage.directory, storage.mailboxes),
+            Programs: ProgramCourier(storage.directory, reactor, reactor),
+            Forwarding: ForwardCourier(storage.directory, storage.spool),
+        }
+        self._directions = Directions(partial(route, directory=storage.directory), {}, self._rerouted)
+        reports = ReportWriter(config.hostname, partial(secrets.randbits, 64))
+        self._recorder = Recorder(storage.spool, reports, config.delivery.schedule, self._time)
+        slots = Slots(storage.directory.hosts, local=Window(200, 100), remote=Window(500, 20, first=5))
+        self._runner = Runner(storage.spool, self._directions, self._recorder, slots, self._time)
+        self._runner.hasten = self._hasten
+        storage.spool.on_arrival = self._runner.wake
+
+    def _build_transmitter(self, reactor: Any, config: Config, chores: Pool) -> Transmitter:
+        transmitter = Transmitter(
+            reactor,
+            reactor,
+            config.hostname,
+            ClientTLS(),
+            deadlines(config),
+            ClientTLS(Trust.PKIX),
+            Standby(reactor, _STANDBY),
+        )
+        transmitter.compute = chores.run
+        return transmitter
+
+    def verbs(self) -> dict[str, Verb]:
+        """What the administrator can order about the queue."""
+        return Steering(self._storage.spool, self._recorder, self._runner, self._time).verbs()
+
+    # --- life
+
+    def start(self, config: Config) -> None:
+        """Begin to deliver. The sockets are bound: only now are our own addresses known."""
+        self._direct(config)
+        self._runner.start()
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration."""
+        self._recorder.schedule = config.delivery.schedule
+        self._transmitter.deadlines = deadlines(config)
+        self._direct(config)
+        self._runner.wake()
+
+    async def stop(self, grace: float) -> None:
+        """Finish what is under way, or give it up after so many seconds."""
+        await self._runner.stop(grace)
+        await self._transmitter.stop()
+        await self._resolver.stop()
+
+    # --- the ways
+
+    def _direct(self, config: Config) -> None:
+        self._directions.couriers = {**self._local, Remote: self._remote_courier(config)}
+
+    def _remote_courier(self, config: Config) -> RoutedCourier:
+        """By the routes; else to the smarthosts where there are some, else to the MX hosts."""
+        delivery = config.delivery
+        here = [it.host for it in self._listening() if it.port == delivery.port]
+        exchangers = Exchangers(
+            self._resolver,
+            delivery.port,
+            own_names=(self._hostname,),
+            own_addresses=here,
+            chance=random.Random(secrets.randbits(64)),  # noqa: S311 - the order of equal hosts
+            loopback=delivery.loopback,
+            is_ours=is_our_address if set(here) & set(_ALL_ADDRESSES) else lambda _: False,
+        )
+
+        def courier(route: Route) -> OutsideCourier:
+            finder: Finder = exchangers
+            if route.to is To.SMARTHOST:
+                finder = Smarthosts(self._resolver, route.smarthosts)
+            there = MXCourier(
+                finder, self._transmitter, 10, self._failings, security=route.security, login=route.login
+            )
+            return OutsideCourier(there, self._storage.directory, self._storage.senders)
+
+        to = To.SMARTHOST if delivery.smarthost else To.MX
+        otherwise = Route(to, smarthosts=delivery.smarthost, security=delivery.security)
+        return RoutedCourier(delivery.routes, courier, courier(otherwise))
+
+    def _rerouted(self, host: str) -> OutsideCourier:
+        there = MXCourier(Smarthosts(self._resolver, [parse_host(host)]), self._transmitter)
+        return OutsideCourier(there, self._storage.directory, self._storage.senders)
+
+    async def _hasten(self, destination: str) -> None:
+        """Have what waits for a destination due at once, in portions, so that other commits come between."""
+        while True:
+            apply = partial(orders.hasten, destination=destination, limit=_PORTION, now=time.time())
+            if (await self._storage.spool.order(apply)).recipients < _PORTION:
+                return

@@ -1,0 +1,94 @@
+"""Storage: who lives here, where mail rests, where it waits.
+
+Both sides of the server stand on it, the one that accepts (:mod:`mailserver.machine.front`) and the one that
+delivers (:mod:`mailserver.machine.back`).
+"""
+
+import secrets
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+
+from mailserver.config import Config
+from mailserver.delivery.notice import QuotaNotices
+from mailserver.domains.directory import Directory
+from mailserver.domains.senders import Senders
+from mailserver.interfaces import Account
+from mailserver.mailboxes.store import MailStore
+from mailserver.spool.history import FILE as HISTORY
+from mailserver.spool.history import History
+from mailserver.spool.store import Spool
+from mailserver.state import StateDirectory
+
+__all__ = ["Storage"]
+
+_log = Logger()
+
+_DAY = 86400.0
+
+
+class Storage:
+    """What there is on disk.
+
+    :ivar directory: who lives here.
+    :ivar senders: under which addresses forwarded mail goes out.
+    :ivar mailboxes: where mail rests.
+    :ivar spool: where it waits.
+    :ivar history: what became of it.
+    """
+
+    def __init__(self, reactor: Any, config: Config) -> None:
+        call = reactor.callFromThread
+        self.senders = Senders(time.time, b"", config.forwarding.srs)  # the key is read at the start
+        self.directory = Directory(config.tree, config.hostname, self.senders)
+        self.mailboxes = MailStore(config.state / "mail", config.hostname, time.time, call)
+        spool = config.state / "spool"
+        self.history = History(spool / HISTORY, time.time, call, config.delivery.history)
+        self.spool = Spool(spool, time.time, call, secrets.randbits, max(config.delivery.schedule.waits))
+        self.spool.history = self.history
+        self._notices = QuotaNotices(config.hostname, self.spool, time.time)
+        self.mailboxes.on_filling = self._warn_of_filling
+        self._tidying = LoopingCall(lambda: Deferred.fromCoroutine(self.mailboxes.tidy()))
+        self._tidying.clock = reactor
+        self._keep_mailboxes(config)
+
+    def start(self, state: StateDirectory) -> None:
+        """Open all of it; blocks. Raises ``SpoolUnusable`` or ``OSError``."""
+        self.senders.key = state.secret("senders")
+        globalLogPublisher.addObserver(self.history)
+        self.spool.start()
+        self.mailboxes.start()
+        _ = self._tidying.start(_DAY, now=False).addErrback(_broken)
+
+    def reload(self, config: Config) -> None:
+        """Go by another configuration."""
+        self.directory.replace(config.tree)
+        self.senders.rewrites = config.forwarding.srs
+        self.history.keep = config.delivery.history
+        self._keep_mailboxes(config)
+
+    def rest(self) -> None:
+        """Begin no more upkeep: the server stops."""
+        if self._tidying.running:
+            self._tidying.stop()
+
+    async def stop(self) -> None:
+        """Finish what was begun, and close."""
+        await self.mailboxes.stop()
+        await self.spool.stop()
+        globalLogPublisher.removeObserver(self.history)
+
+    def _keep_mailboxes(self, config: Config) -> None:
+        self.mailboxes.warn_at = config.mailboxes.quota_warnings
+        self.mailboxes.keep_deleted = config.mailboxes.keep_deleted
+
+    def _warn_of_filling(self, account: Account, level: int) -> None:
+        _ = Deferred.fromCoroutine(self._notices.send(account, level)).addErrback(_broken)
+
+
+def _broken(failure: Failure) -> None:
+    _log.failure("in the upkeep of mailboxes", failure)
