@@ -30,6 +30,7 @@ the terminal's cursor. In structured observers the fields stand under the same n
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
@@ -70,7 +71,9 @@ _LONGEST = 500
 
 def _spell(value: object) -> str:
     text = str(value)
-    if _PLAIN.fullmatch(text) and len(text) <= _LONGEST:
+    if not text:
+        return '""'
+    if len(text) <= _LONGEST and _PLAIN.fullmatch(text):
         return text
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "…"
@@ -79,10 +82,26 @@ def _spell(value: object) -> str:
 
 
 def _write(event: str, level: Any = LogLevel.info, /, **fields: object) -> None:
-    # An exception would keep its frames, and all that is in them, alive for as long as a log is buffered.
-    fields = {name: str(it) if isinstance(it, BaseException) else it for name, it in fields.items()}
-    line = " ".join([event, *(f"{name}={_spell(value)}" for name, value in fields.items())])
-    _log.emit(level, "{mail_line}", mail_line=line, mail_event=event, mail_fields=fields)
+    line = event
+    for name, value in fields.items():
+        line += f" {name}={_spell(value)}"
+        if isinstance(value, BaseException):
+            # It would keep its frames, and all that is in them, alive for as long as a log is buffered.
+            fields[name] = str(value)
+    # What Logger.emit would make of it, at a third of the cost: several of these are made for each message.
+    _log.observer(
+        {
+            "log_logger": _log,
+            "log_level": level,
+            "log_namespace": _log.namespace,
+            "log_source": None,
+            "log_format": "{mail_line}",
+            "log_time": time(),
+            "mail_line": line,
+            "mail_event": event,
+            "mail_fields": fields,
+        }
+    )
 
 
 def _angle(address: Address) -> str:

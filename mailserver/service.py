@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -30,6 +30,7 @@ from mailserver.config import Config, ConfigErrors, find_config, load
 from mailserver.control.access import access_verbs
 from mailserver.control.server import Control
 from mailserver.listening import open_many_files
+from mailserver.logfile import Log, log_of
 from mailserver.machine.back import Back
 from mailserver.machine.counters import Counters
 from mailserver.machine.front import Front
@@ -76,7 +77,7 @@ def makeService(options: Options) -> "MailServer":
         _refuse(*errors.problems)
     # Deadlines must not move when somebody sets the clock. Calendar time is always asked for as such.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    return MailServer(reactor, config)
+    return MailServer(reactor, config, log_of(options.parent or {}, reactor.callFromThread))  # type: ignore[attr-defined]
 
 
 def _refuse(*reasons: object) -> NoReturn:
@@ -95,10 +96,12 @@ class MailServer(Service):
 
     :param reactor: the reactor, for all that follows from here.
     :param config: what it is built from; its files are read again at a reload.
+    :param log: what is logged goes there; ``None``: wherever twistd has it go.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, log: Log | None = None) -> None:
         self._reactor = reactor
+        self._log = log
         self._config = config
         self._state = StateDirectory(config.state)
         self._supervisor = Supervisor(reactor, os.environ)
@@ -113,6 +116,12 @@ class MailServer(Service):
         self._control = Control(reactor, config.state / "run" / "control", verbs)
 
     # --- start --------------------------------------------------------------------------------------
+
+    def setServiceParent(self, parent: Any) -> None:
+        super().setServiceParent(parent)
+        if self._log is not None:
+            # twistd, which begins to log next, asks its application for somewhere to log to.
+            parent.setComponent(ILogObserver, self._log)
 
     def privilegedStartService(self) -> None:
         """Bind the sockets, while we may still be root. Raises ``SystemExit(1)`` when one cannot be bound."""
@@ -145,6 +154,8 @@ class MailServer(Service):
         self._control.start()
         self._state.announce(listeners)
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        if self._log is not None:
+            self._log.begin(self._reactor.callLater)
         self._supervisor.ready()
 
     # --- reload -------------------------------------------------------------------------------------
@@ -194,6 +205,8 @@ class MailServer(Service):
         self._front.stop()
         self._chores.stop()
         self._state.release()
+        if self._log is not None:
+            self._log.end()
 
 
 def _broken(failure: Failure) -> None:

@@ -58,7 +58,7 @@ class Address:
         if self.is_null:
             return ""
         local = self.local
-        if not _DOT_ATOM.fullmatch(local):
+        if not (local.isalnum() or _DOT_ATOM.fullmatch(local)):
             local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return f"{local}@{self.domain}" if self.domain else local
 

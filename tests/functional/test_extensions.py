@@ -65,4 +65,4 @@ class DiskTests(ServerTestCase):
 
         # The first may come before the disk has answered: nobody is kept waiting for it.
         until(lambda: asked().startswith(b"452 4.3.1"), "a refusal")
-        assert "in reserve" in server.log.read_text()
+        until(lambda: "in reserve" in server.log.read_text(), "the reason in the log")

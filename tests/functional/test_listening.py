@@ -58,7 +58,7 @@ class ProxyTests(ServerTestCase):
                 proxy.sendall(b"HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<x@elsewhere.example>\r\nQUIT\r\n")
                 replies = said.read().split(b"\r\n")
                 assert replies[2].startswith(code), (header, replies)
-        assert b"client=192.0.2.77" in server.log.read_bytes()
+        until(lambda: b"client=192.0.2.77" in server.log.read_bytes(), "the client in the log")
         self._inside_tls(server.address("submissions"))
 
     def _inside_tls(self, address: tuple[str, int]) -> None:

@@ -104,7 +104,7 @@ class QuotaTests(ServerTestCase):
             fetch_all(server, delete=True)
             time.sleep(1.1)
             assert send(session, 200_000)[0] == 250
-        assert "over quota" in server.log.read_text()
+        until(lambda: "over quota" in server.log.read_text(), "the reason in the log")
 
 
 class DisabledTests(ServerTestCase):

@@ -80,9 +80,9 @@ class SendingTests(ServerTestCase):
             self.send(server, "carol@outside.example")
             until(lambda: self.taken(50), "the mail")
             assert self.hosts[30].connections == 1
+            until(lambda: len(self.in_log(server, [" attempted "])) == 3, "three attempts")
             (ordered,) = self.in_log(server, [" ordered "])
             assert "seed=" in ordered
-            assert len(self.in_log(server, [" attempted "])) == 3
 
         return self.stage({30: BUSY, 50: None}, story)
 
@@ -137,7 +137,7 @@ class SendingTests(ServerTestCase):
             assert {mail for mails in self.taken(10) + self.taken(50) for mail in mails} == {
                 "carol@tls.example"
             }
-            assert self.in_log(server, [" routed ", "mailserver.toml:"])
+            until(lambda: self.in_log(server, [" routed ", "mailserver.toml:"]), "the route")
 
         route = '[[route]]\ndomains = ["verified.example"]\ntls = "verify"'
         return self.stage({10: self.bad_certificate(), 50: None}, story, route)

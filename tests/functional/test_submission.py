@@ -147,7 +147,7 @@ class SubmissionTests(ServerTestCase):
         with _session(server, "submission") as session:
             session.login(ALICE, PASSWORD)
             assert session.docmd("MAIL", f"FROM:<{ALICE}>")[0] == 250
-        assert b"no TLS" in server.log.read_bytes()
+        until(lambda: b"no TLS" in server.log.read_bytes(), "the reason in the log")
 
     def test_scram(self) -> object:
         return self.play(self._scram)

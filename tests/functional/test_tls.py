@@ -73,7 +73,7 @@ class ServiceTests(ServerTestCase):
         fetching.quit()
         facts = re.compile(rb"using TLSv1\.3 TLS_AES_256_GCM_SHA384\)[^;]* with ESMTPSA ")
         assert all(facts.search(message) for message in messages), messages
-        assert server.log.read_bytes().count(b'tls="TLSv1.3 TLS_') == 2
+        until(lambda: server.log.read_bytes().count(b'tls="TLSv1.3 TLS_') == 2, "both in the log")
 
 
 class CertificateTests(ServerTestCase):
