@@ -286,6 +286,8 @@ class Account:
     :ivar quota: in octets; 0 means none.
     :ivar messages: how many the mailbox may hold; 0 means any number.
     :ivar disabled: takes no mail and no login, though the name exists and the mailbox stays.
+    :ivar routed: a route is named for its domain: its mail may go another way than to a mailbox here, which
+        routing knows and nobody else.
     """
 
     name: str
@@ -293,6 +295,7 @@ class Account:
     source: Source = BUILT_IN
     messages: int = 0
     disabled: bool = False
+    routed: bool = False
 
 
 @frozen

@@ -1,21 +1,25 @@
-"""Which way mail for elsewhere goes: the ``[[route]]`` tables, of which the first that matches counts.
+"""Which way mail goes: the ``[[route]]`` tables, of which the first that matches counts.
 
 A pure decision: :func:`choose` gives the route, and the route names its line (law 9). A route matches where
 all that it names does: the recipient's domain, the sender's, the network that the message came from, the
-account that sent it. Mail for domains hosted here takes no route.
+account that sent it.
+
+Mail for mailboxes of a domain hosted here takes a route only if the route names that very domain, so that
+``[[route]]`` tables for the world do not lead mail away from here; who exists there, this server's files say
+all the same. To the MX hosts of a hosted domain no route leads: that is us.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mailserver.access.networks import Networks
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Login, Security
+from mailserver.model.exchanger import Manner, NextHop
 from mailserver.model.source import BUILT_IN, Source
 
-__all__ = ["Route", "To", "choose"]
+__all__ = ["Route", "To", "choose", "routed_domains"]
 
 
 class To(Enum):
@@ -23,6 +27,7 @@ class To(Enum):
 
     MX = "mx"
     SMARTHOST = "smarthost"
+    LMTP = "lmtp"
     DISCARD = "discard"
     REFUSE = "refuse"
 
@@ -35,8 +40,8 @@ class Route:
     :ivar senders: the same of senders.
     :ivar networks: of clients; ``None``: any.
     :ivar users: accounts that logged in; empty: any, and nobody.
-    :ivar smarthosts: hosts and ports in order, with :attr:`To.SMARTHOST`.
-    :ivar login: who we are there.
+    :ivar hops: whom it leads to, in order, with :attr:`To.SMARTHOST` and :attr:`To.LMTP`.
+    :ivar manner: how they are spoken to.
     :ivar text: what the sender is told, with :attr:`To.REFUSE`.
     """
 
@@ -45,9 +50,8 @@ class Route:
     senders: frozenset[str] = frozenset()
     networks: Networks[Source] | None = None
     users: frozenset[str] = frozenset()
-    smarthosts: tuple[tuple[str, int], ...] = ()
-    security: Security = Security.MAY
-    login: Login | None = None
+    hops: tuple[NextHop, ...] = ()
+    manner: Manner = field(factory=Manner)
     text: str = ""
     source: Source = BUILT_IN
 
@@ -62,9 +66,28 @@ class Route:
         )
 
 
-def choose(routes: Sequence[Route], recipient: Recipient, envelope: Envelope) -> Route | None:
-    """The first route that matches; ``None``: none does."""
-    return next((route for route in routes if route.matches(recipient, envelope)), None)
+def choose(
+    routes: Sequence[Route], recipient: Recipient, envelope: Envelope, is_hosted: bool = False
+) -> Route | None:
+    """The first route that matches; ``None``: none does.
+
+    :param is_hosted: the recipient's domain is hosted here.
+    """
+    for route in routes:
+        if is_hosted and recipient.address.domain not in _led_away(route):
+            continue
+        if route.matches(recipient, envelope):
+            return route
+    return None
+
+
+def routed_domains(routes: Iterable[Route]) -> frozenset[str]:
+    """The domains whose mail a route leads away though they be hosted here."""
+    return frozenset().union(*(_led_away(route) for route in routes))
+
+
+def _led_away(route: Route) -> frozenset[str]:
+    return frozenset() if route.to is To.MX else route.domains
 
 
 def _is_among(domain: str, listed: Collection[str]) -> bool:

@@ -18,7 +18,7 @@ from attrs import evolve
 from mailserver.access.profiles import anywhere
 from mailserver.config.certificates import read_certificates
 from mailserver.config.networks import network_problems, read_profiles, read_rates
-from mailserver.config.routes import read_routes, route_problems
+from mailserver.config.routes import hosted_problems, read_routes, route_problems
 from mailserver.config.shapes import File
 from mailserver.config.values import (
     DNS,
@@ -87,7 +87,8 @@ def load(path: Path) -> Config:
     problems = (*problems, *found)
     if config is not None:
         tls, found = read_certificates(config.tls, config.hostname, partial(_shown, path=path))
-        config, problems = evolve(config, tls=tls), (*problems, *found)
+        led_astray = hosted_problems(config.delivery.routes, tree.domains)
+        config, problems = evolve(config, tls=tls), (*problems, *found, *led_astray)
     if config is None or any(problem.fatal for problem in problems):
         raise ConfigErrors(problems)
     return evolve(config, tree=tree, problems=problems)

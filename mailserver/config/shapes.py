@@ -4,6 +4,7 @@ The defaults are safe rather than useful: nothing listens, and only this machine
 without TLS.
 """
 
+import os
 import socket
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
@@ -14,10 +15,12 @@ from mailserver.config.endpoints import check_endpoint
 from mailserver.domains.naming import parse_domain, parse_mailbox
 from mailserver.domains.tomlfile import Table
 from mailserver.domains.units import Network, parse_duration, parse_network, parse_size, quote
+from mailserver.model.exchanger import NextHop
 
 __all__ = ["File"]
 
 _LONGEST = 366 * 86400.0
+_SMTPS = "smtps://"
 
 
 def _parse_wait(value: object) -> float:
@@ -54,9 +57,28 @@ def _parse_server(value: object) -> tuple[str, int]:
         raise ValueError(f'"{value}" is not an IP address, with or without :port') from None
 
 
-def _parse_host(value: object) -> tuple[str, int]:
-    """``"relay.isp.example:587"``, or an address; port 25 if none is named."""
-    host, port = _split_port(value, 25)
+def _parse_hop(value: object) -> NextHop:
+    """``"relay.isp.example:587"``, ``"smtps://relay.isp.example"``, or an address; port 25, or 465."""
+    if isinstance(value, str) and value.startswith(_SMTPS):
+        return NextHop(*_parse_host(value.removeprefix(_SMTPS), 465), wrapped=True)
+    return NextHop(*_parse_host(value, 25))
+
+
+def _parse_lmtp(value: object) -> NextHop | None:
+    """``"unix:/run/dovecot/lmtp"``, ``"mda.example.lan:24"``; empty: none."""
+    if value == "":
+        return None
+    if not isinstance(value, str) or not value.startswith("unix:"):
+        return NextHop(*_parse_host(value, 24))
+    path = value.removeprefix("unix:")
+    # sockaddr_un has room for 108 octets, one of them a NUL.
+    if not path.startswith("/") or len(os.fsencode(path)) > 107:
+        raise ValueError(f'"{value}" is no absolute path of a socket, or too long for one')
+    return NextHop(path, 0)
+
+
+def _parse_host(value: object, default: int) -> tuple[str, int]:
+    host, port = _split_port(value, default)
     try:
         return str(ip_address(host)), port
     except ValueError:
@@ -157,6 +179,7 @@ class _Relay(Table):
 _Correspondents = list[Annotated[str, BeforeValidator(_parse_correspondents)]]
 _Domains = list[Annotated[str, AfterValidator(parse_domain)]]
 _DomainsBelow = list[Annotated[str, AfterValidator(_parse_domains_below)]]
+_Hops = list[Annotated[Any, BeforeValidator(_parse_hop)]]
 _Security = Literal["none", "may", "encrypt", "verify"]
 _Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 _Over = Literal["delay", "refuse", "hold"]
@@ -223,7 +246,7 @@ class _Delivery(Table):
     retry: Annotated[list[_Wait], AfterValidator(_check_waits)] = Field(default_factory=_usual_waits)
     lifetime: _Wait = 5 * 86400.0
     warn_after: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 4 * 3600.0
-    smarthost: list[Annotated[Any, BeforeValidator(_parse_host)]] = Field(default_factory=list)
+    smarthost: _Hops = Field(default_factory=list)
     loopback: bool = False
     connect_timeout: _Wait = 30.0
     greeting_timeout: _Wait = 300.0
@@ -236,11 +259,13 @@ class _Route(Table):
     senders: _DomainsBelow = Field(default_factory=list)
     networks: _Networks = Field(default_factory=list)
     users: list[Annotated[str, AfterValidator(_check_user)]] = Field(default_factory=list)
-    to: Literal["mx", "smarthost", "discard", "refuse"] = "mx"
-    smarthost: list[Annotated[Any, BeforeValidator(_parse_host)]] = Field(default_factory=list)
+    to: Literal["mx", "smarthost", "lmtp", "discard", "refuse"] = "mx"
+    smarthost: _Hops = Field(default_factory=list)
+    lmtp: Annotated[Any, BeforeValidator(_parse_lmtp)] = None
     username: str = ""
     password_file: str = ""
     tls: _Security = "may"
+    tls_roots: str = ""
     text: Annotated[str, Field(max_length=200)] = ""
 
 

@@ -13,7 +13,7 @@ from mailserver.access.profiles import Profile
 from mailserver.access.rates import RateRules
 from mailserver.access.routes import Route
 from mailserver.domains.tree import Tree
-from mailserver.model.exchanger import Security
+from mailserver.model.exchanger import NextHop, Security
 from mailserver.model.retry import Schedule
 from mailserver.model.source import Problem, Source
 from mailserver.net.certificates import Credentials
@@ -122,7 +122,7 @@ class Delivery:
     """How mail leaves.
 
     :ivar port: of remote mail hosts.
-    :ivar smarthost: hosts and ports in the order in which they are tried; empty: the MX hosts.
+    :ivar smarthost: hosts in the order in which they are tried; empty: the MX hosts.
     :ivar loopback: whether a mail host with a loopback address is allowed.
     :ivar security: what TLS has to be on the way to hosts for which there is no route.
     :ivar routes: the ``[[route]]`` tables, in order.
@@ -131,7 +131,7 @@ class Delivery:
 
     port: int
     schedule: Schedule
-    smarthost: tuple[tuple[str, int], ...]
+    smarthost: tuple[NextHop, ...]
     loopback: bool
     connect_timeout: float
     greeting_timeout: float

@@ -123,7 +123,7 @@ def _action(kind: Kind, settlement: Settlement) -> str:
     match settlement.outcome:
         case Delivered(expanded=True):
             return "expanded"
-        case Delivered(host=host) if host:
+        case Delivered(host=host, final=False) if host:
             return "relayed"
     return kind.value
 

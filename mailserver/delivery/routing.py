@@ -1,9 +1,13 @@
 """Where a recipient's mail goes from here: to a mailbox, a program, an alias's targets, or another host.
 
+Mail for a mailbox goes elsewhere where a ``[[route]]`` is named for its domain and matches.
+
 A pure function of the directory as it is now, asked anew for each attempt: an account that was removed
 while its mail waited fails, an alias that was made meanwhile is followed. The answer names the file and the
 line it comes from (law 9).
 """
+
+from collections.abc import Callable
 
 from attrs import frozen
 
@@ -12,6 +16,9 @@ from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.source import BUILT_IN, Source
 
 __all__ = ["Forwarding", "Local", "Nowhere", "Programs", "Remote", "Route", "route"]
+
+LedAway = Callable[[Recipient, Envelope], bool]
+"""Whether a route leads mail away though its domain is hosted here."""
 
 
 @frozen
@@ -59,13 +66,21 @@ class Nowhere:
 Route = Local | Programs | Forwarding | Remote | Nowhere
 
 
-def route(recipient: Recipient, envelope: Envelope, directory: IDirectory) -> Route:
+def _stays(recipient: Recipient, envelope: Envelope) -> bool:
+    return False
+
+
+def route(
+    recipient: Recipient, envelope: Envelope, directory: IDirectory, led_away: LedAway = _stays
+) -> Route:
     """Where this recipient's copy of the message goes.
 
     :param envelope: of the message: it shows whether an alias has been expanded already.
     """
     standing = directory.find(recipient.address)
     match standing:
+        case Account(routed=True, disabled=False) if led_away(recipient, envelope):
+            return Remote(recipient.address.domain)
         case Account():
             return Local(standing)
         case Forward():

@@ -33,6 +33,8 @@ class Directory:
     """
 
     def __init__(self, tree: Tree, hostname: str = "", senders: Senders | None = None) -> None:
+        self.routed: frozenset[str] = frozenset()
+        """The hosted domains for which a route is named; may be replaced at any time."""
         self._hostname = hostname
         self._senders = senders
         self.replace(tree)
@@ -55,7 +57,7 @@ class Directory:
         if found is None:
             return Nobody(domain.source)
         if isinstance(found, Account):
-            return found
+            return evolve(found, routed=True) if address.domain in self.routed else found
         targets, commands = self._follow(found)
         return Forward(targets, found.source, commands)
 

@@ -27,7 +27,9 @@ from mailserver.delivery.runner import Directions, Runner
 from mailserver.delivery.slots import Slots, Window
 from mailserver.delivery.steering import Steering, parse_host
 from mailserver.delivery.timing import Time
+from mailserver.interfaces import ICourier
 from mailserver.machine.storage import Storage
+from mailserver.model.exchanger import Manner, NextHop
 from mailserver.net.exchangers import Exchangers, Smarthosts
 from mailserver.net.failings import Failings
 from mailserver.net.ourselves import is_our_address
@@ -125,7 +127,11 @@ class Back:
     # --- the ways
 
     def _direct(self, config: Config) -> None:
-        self._directions.couriers = {**self._local, Remote: self._remote_courier(config)}
+        remote = self._remote_courier(config)
+        self._directions.couriers = {**self._local, Remote: remote}
+        self._directions.route = partial(
+            route, directory=self._storage.directory, led_away=lambda *mail: remote.choose(*mail) is not None
+        )
 
     def _remote_courier(self, config: Config) -> RoutedCourier:
         """By the routes; else to the smarthosts where there are some, else to the MX hosts."""
@@ -141,22 +147,23 @@ class Back:
             is_ours=is_our_address if set(here) & set(_ALL_ADDRESSES) else lambda _: False,
         )
 
-        def courier(route: Route) -> OutsideCourier:
-            finder: Finder = exchangers
-            if route.to is To.SMARTHOST:
-                finder = Smarthosts(self._resolver, route.smarthosts)
-            there = MXCourier(
-                finder, self._transmitter, 10, self._failings, security=route.security, login=route.login
-            )
-            return OutsideCourier(there, self._storage.directory, self._storage.senders)
+        def courier(route: Route) -> ICourier:
+            finder: Finder = Smarthosts(self._resolver, route.hops) if route.hops else exchangers
+            there = MXCourier(finder, self._transmitter, 10, self._failings, route.manner)
+            # Who speaks LMTP puts mail into mailboxes: nobody looks at SPF there.
+            return there if route.to is To.LMTP else self._outside(there)
 
         to = To.SMARTHOST if delivery.smarthost else To.MX
-        otherwise = Route(to, smarthosts=delivery.smarthost, security=delivery.security)
-        return RoutedCourier(delivery.routes, courier, courier(otherwise))
+        otherwise = Route(to, hops=delivery.smarthost, manner=Manner(delivery.security))
+        hosts = self._storage.directory.hosts
+        return RoutedCourier(delivery.routes, courier, courier(otherwise), hosts)
 
     def _rerouted(self, host: str) -> OutsideCourier:
-        there = MXCourier(Smarthosts(self._resolver, [parse_host(host)]), self._transmitter)
-        return OutsideCourier(there, self._storage.directory, self._storage.senders)
+        hop = NextHop(*parse_host(host))
+        return self._outside(MXCourier(Smarthosts(self._resolver, [hop]), self._transmitter))
+
+    def _outside(self, courier: ICourier) -> OutsideCourier:
+        return OutsideCourier(courier, self._storage.directory, self._storage.senders)
 
     async def _hasten(self, destination: str) -> None:
         """Have what waits for a destination due at once, in portions, so that other commits come between."""

@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
+from mailserver.access.routes import routed_domains
 from mailserver.config import Config
 from mailserver.delivery.notice import QuotaNotices
 from mailserver.domains.directory import Directory
@@ -45,6 +46,7 @@ class Storage:
         call = reactor.callFromThread
         self.senders = Senders(time.time, b"", config.forwarding.srs)  # the key is read at the start
         self.directory = Directory(config.tree, config.hostname, self.senders)
+        self.directory.routed = routed_domains(config.delivery.routes)
         self.mailboxes = MailStore(config.state / "mail", config.hostname, time.time, call)
         spool = config.state / "spool"
         self.history = History(spool / HISTORY, time.time, call, config.delivery.history)
@@ -67,6 +69,7 @@ class Storage:
     def reload(self, config: Config) -> None:
         """Go by another configuration."""
         self.directory.replace(config.tree)
+        self.directory.routed = routed_domains(config.delivery.routes)
         self.senders.rewrites = config.forwarding.srs
         self.history.keep = config.delivery.history
         self._keep_mailboxes(config)

@@ -4,7 +4,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
-__all__ = ["MX", "Exchanger", "Login", "Security"]
+__all__ = ["MX", "Exchanger", "Login", "Manner", "NextHop", "Security"]
 
 
 class Security(Enum):
@@ -40,13 +40,44 @@ class MX:
 
 
 @frozen
+class NextHop:
+    """A host that the administrator names to take mail from us.
+
+    :ivar host: a name in lower case, an IP address, or the path of a UNIX socket.
+    :ivar port: 0 where it is a socket.
+    :ivar wrapped: TLS comes before the greeting (RFC 8314 §3.3), not by STARTTLS.
+    """
+
+    host: str
+    port: int = 25
+    wrapped: bool = False
+
+
+@frozen
+class Manner:
+    """How the hosts of one route are spoken to.
+
+    :ivar login: who we are there; ``None``: we do not log in.
+    :ivar lmtp: the protocol is LMTP (RFC 2033) and not SMTP.
+    :ivar roots: the certificates (PEM) of the roots that are trusted there; empty: those of the system.
+    """
+
+    security: Security = Security.MAY
+    login: Login | None = None
+    lmtp: bool = False
+    roots: bytes = field(default=b"", repr=False)
+
+
+@frozen
 class Exchanger:
     """One address of one mail host: something to connect to.
 
     :ivar host: the host's name, lower case; what TLS and the reports call it.
-    :ivar address: an IP address as text.
+    :ivar address: an IP address as text, or the path of a UNIX socket.
     :ivar preference: of the MX record it comes from; 0 for an implicit MX or a smarthost.
-    :ivar login: who we are there; ``None``: we do not log in.
+    :ivar wrapped: TLS comes before the greeting.
+
+    The others as in :class:`Manner`.
     """
 
     host: str
@@ -55,6 +86,16 @@ class Exchanger:
     preference: int = 0
     security: Security = Security.MAY
     login: Login | None = None
+    wrapped: bool = False
+    lmtp: bool = False
+    roots: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a UNIX socket: a program on this machine, and no network between."""
+        return self.address.startswith("/")
 
     def __str__(self) -> str:
+        if self.is_socket:
+            return self.address
         return f"{self.host}[{self.address}]:{self.port}"

@@ -35,6 +35,7 @@ class Delivered:
     :ivar reply: what the other side said, one line, controls removed, without a type prefix.
     :ivar host: the name of the host that took it; empty for a mailbox here.
     :ivar reports: who took it will tell the sender of success, where that is wanted (RFC 3461 §5.2.2).
+    :ivar final: whoever took it puts it into the mailbox: this is delivery, not relaying (LMTP).
     :ivar expanded: it went to the several targets of an alias (RFC 3464 §2.3.3).
     """
 
@@ -43,6 +44,7 @@ class Delivered:
     host: str = ""
     reports: bool = field(default=False, eq=False)
     expanded: bool = field(default=False, eq=False)
+    final: bool = field(default=False, eq=False)
 
 
 @frozen

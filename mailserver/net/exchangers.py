@@ -7,7 +7,7 @@ Two finders with one method, ``find(domain)``, whose answer is a :class:`Found`:
   question is not *answered* is not: its mail waits. An address literal goes straight to that address. A host
   that is an alias (CNAME), or an address instead of a name, is no host that RFC 5321 §5.1 knows, and is asked
   all the same, as all others do.
-- :class:`Smarthosts` answers with the same hosts for every domain, in the admin's order.
+- :class:`Smarthosts` answers with the same hosts for every domain, in the admin's order; a UNIX socket, too.
 
 What is left out: ourselves, by name or address, and every host of the same or a worse preference, so that
 mail never goes round in circles; hosts that do not exist; addresses no mail host can have (unspecified,
@@ -35,7 +35,7 @@ from random import Random
 from attrs import evolve, field, frozen
 
 from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
-from mailserver.model.exchanger import MX, Exchanger
+from mailserver.model.exchanger import MX, Exchanger, NextHop
 from mailserver.model.outcome import Delayed, Failed, Scope
 from mailserver.net.resolver import all_of
 
@@ -138,7 +138,9 @@ async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
 
 
 def _literal_address(name: str) -> tuple[str, ...]:
-    """The address that stands in the place of a host's name, if one does."""
+    """The address, or the path of a socket, that stands in the place of a host's name, if one does."""
+    if name.startswith("/"):
+        return (name,)
     try:
         return (str(ip_address(name)),)
     except ValueError:
@@ -217,9 +219,10 @@ class Exchangers:
     def _choose(self, domain: str, hosts: Sequence[_Host]) -> Found:
         if not hosts:
             return _loop(domain)
-        found = _collect(
-            (evolve(host, addresses=self._usable(host)) for host in hosts), [self._port] * len(hosts)
-        )
+        there = [
+            (evolve(host, addresses=self._usable(host)), NextHop(host.name, self._port)) for host in hosts
+        ]
+        found = _collect(there)
         if found.exchangers or found.trouble:
             return found
         return _failed("5.4.4", f"no mail host of {domain} has an address to connect to")
@@ -248,34 +251,36 @@ class Exchangers:
 class Smarthosts:
     """The hosts that take all mail for the outside from us, in order.
 
-    :param hosts: names or IP addresses, each with its port. Their addresses are used as they are: who
-        names a tunnel on loopback means it.
+    :param hosts: their addresses are used as they are: who names a tunnel on loopback means it.
     """
 
-    def __init__(self, resolver: IResolver, hosts: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, resolver: IResolver, hosts: Sequence[NextHop]) -> None:
         self._resolver = resolver
-        self._hosts = tuple((host.lower(), port) for host, port in hosts)
+        self._hosts = tuple(hosts)
 
     async def find(self, domain: str) -> Found:
         """Whom to ask for any domain. Delayed where none has an address: the mistake is here."""
         hosts = await all_of(
-            _look_up(self._resolver, host, preference) for preference, (host, _) in enumerate(self._hosts)
+            _look_up(self._resolver, hop.host, preference) for preference, hop in enumerate(self._hosts)
         )
-        found = _collect(hosts, [port for _, port in self._hosts])
+        found = _collect(list(zip(hosts, self._hosts, strict=True)))
         if found.exchangers or found.trouble:
             return found
         return _delayed("4.4.4", "no smarthost has an address")
 
 
-def _collect(hosts: Iterable[_Host], ports: Sequence[int]) -> Found:
+def _collect(hosts: Iterable[tuple[_Host, NextHop]]) -> Found:
     """The addresses of the hosts as exchangers, and the trouble there is with hosts nobody knows now."""
     exchangers: dict[tuple[str, int], Exchanger] = {}
     unknown = []
-    for host, port in zip(hosts, ports, strict=True):
+    for host, hop in hosts:
         if host.addresses is None:
             unknown.append(host.name)
+        # A socket has no name that reports could give; who answers there is on this machine.
+        name = "localhost" if host.name.startswith("/") else host.name
         for address in host.addresses or ():
-            exchangers.setdefault((address, port), Exchanger(host.name, address, port, host.preference))
+            exchanger = Exchanger(name, address, hop.port, host.preference, wrapped=hop.wrapped)
+            exchangers.setdefault((address, hop.port), exchanger)
     trouble = None
     if unknown:
         trouble = _delayed("4.4.3", f"DNS does not answer about {', '.join(unknown[:3])}").trouble

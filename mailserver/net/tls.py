@@ -24,6 +24,7 @@ from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 
+from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
@@ -191,10 +192,10 @@ class Trust(Enum):
 class ClientTLS:
     """Makes TLS connections to mail hosts. One for each kind of trust; used for all hosts.
 
-    :param roots: a PEM file of trusted roots; ``None``: those of the system.
+    :param roots: the trusted roots, a PEM file or its content; ``None``: those of the system.
     """
 
-    def __init__(self, trust: Trust = Trust.ANY, roots: Path | None = None) -> None:
+    def __init__(self, trust: Trust = Trust.ANY, roots: Path | bytes | None = None) -> None:
         self.trust = trust
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_options(SSL.OP_NO_COMPRESSION)
@@ -206,14 +207,23 @@ class ClientTLS:
             context.set_min_proto_version(SSL.TLS1_2_VERSION)
             if roots is None:
                 context.set_default_verify_paths()
-            else:
+            elif isinstance(roots, Path):
                 context.load_verify_locations(str(roots))
+            else:
+                _trust(context, roots)
         self._context = context
 
     def creator(self, host: str) -> IOpenSSLClientConnectionCreator:
         """What ``startTLS`` takes for a connection to ``host``: a name (A-labels) or an IP address."""
         creator: IOpenSSLClientConnectionCreator = _Creator(self._context, self.trust, host)
         return creator
+
+
+def _trust(context: SSL.Context, roots: bytes) -> None:
+    store = context.get_cert_store()
+    assert store is not None
+    for certificate in load_pem_x509_certificates(roots):
+        store.add_cert(crypto.X509.from_cryptography(certificate))
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -63,6 +63,9 @@ class Behaviour:
     :ivar recipients: the same for RCPT, by address; goes before ``answers``.
     :ivar extensions: the lines of the EHLO reply; STARTTLS is added where there is ``tls``.
     :ivar tls: the server's TLS context; ``None`` for a host without TLS.
+    :ivar wrapped: TLS comes before the greeting.
+    :ivar lmtp: it speaks LMTP (RFC 2033): LHLO, and an answer for each recipient to the final dot.
+    :ivar shares: with LMTP: these answers, by address; others as ``answers`` says for DOT.
     :ivar babbles: after STARTTLS, goes on in clear: a handshake that breaks.
     """
 
@@ -78,6 +81,9 @@ class Behaviour:
     )
     tls: IOpenSSLContextFactory | None = None
     babbles: bool = False
+    wrapped: bool = False
+    lmtp: bool = False
+    shares: Mapping[str, str | Deed] = field(factory=dict)
 
 
 @frozen
@@ -117,7 +123,7 @@ class MailHost:
         behaviour: Behaviour | None = None,
         name: str = "",
     ) -> None:
-        self.address = address
+        self.address = address  # or the path of a UNIX socket
         self.port = port
         self.name = name or f"[{address}]"
         self.behaviour = behaviour or Behaviour()
@@ -136,7 +142,11 @@ class MailHost:
 
     def start(self) -> None:
         """Listen. Port 0 becomes the real one. Raises ``CannotListenError``."""
-        listening = self._reactor.listenTCP(self.port, _Visitors(self), interface=self.address)
+        visitors = _Visitors(self)
+        if self.address.startswith("/"):
+            self._listening = self._reactor.listenUNIX(self.address, visitors)  # type: ignore[attr-defined]
+            return
+        listening = self._reactor.listenTCP(self.port, visitors, interface=self.address)
         self._listening = listening
         self.port = listening.getHost().port  # type: ignore[attr-defined]
 
@@ -206,6 +216,8 @@ class _Visit(Protocol):
         self._host.connections += 1
         self._number = self._host.connections
         self._host.visits.add(self)
+        if self._host.behaviour.wrapped:
+            self.transport.startTLS(self._host.behaviour.tls)
         self._answer(Stage.GREETING, f"220 {self._host.name} ESMTP rehearsal")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -261,6 +273,9 @@ class _Visit(Protocol):
         else:
             obey(argument)
         return True
+
+    def _lhlo(self, name: str) -> None:
+        self._ehlo(name)
 
     def _ehlo(self, name: str) -> None:
         behaviour = self._host.behaviour
@@ -346,7 +361,12 @@ class _Visit(Protocol):
         stuffed = bytes(self._buffer[: end + 2])
         del self._buffer[: end + 5]
         self._taking_content = False
-        if self._answer(Stage.DOT, "250 2.0.0 taken"):
+        behaviour = self._host.behaviour
+        shares = [behaviour.shares.get(path) for path in self._recipients] if behaviour.lmtp else [None]
+        taken = [not self._over and self._answer(Stage.DOT, "250 2.0.0 taken", share) for share in shares]
+        if behaviour.lmtp:
+            self._recipients = [path for path, yes in zip(self._recipients, taken, strict=True) if yes]
+        if any(taken):
             self._host.keep(self._mail_of(stuffed.replace(b"\r\n.", b"\r\n")[2:]))
         self._forget()
         return True
@@ -369,7 +389,7 @@ class _Visit(Protocol):
         return self.transport.getHandle() if self.transport.TLS else None
 
 
-_VERBS = frozenset(["EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"])
+_VERBS = frozenset(["LHLO", "EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT"])
 
 
 def _path(argument: str) -> tuple[str, str]:

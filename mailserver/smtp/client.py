@@ -1,5 +1,7 @@
 """One connection to one mail host, as seen by the client: commands out, replies in, deadlines.
 
+SMTP and LMTP (RFC 2033) are the same here but for how many replies follow the content.
+
 :class:`Conversation` knows how to talk, not what to say: :mod:`mailserver.smtp.transaction` offers a message
 over it, :mod:`mailserver.smtp.transmitter` opens and leaves it. It promises, whatever the host does:
 
@@ -104,6 +106,10 @@ class Conversation(ESMTPClient):
         self.until = until
         self.extensions: dict[str, str] = {}
         """What the host offers: keyword in upper case → parameters."""
+        self.lmtp = False
+        """Whether each recipient of the content is answered for (RFC 2033 §4.2)."""
+        self.is_private = False
+        """Whether there is no network between: nothing that TLS could protect from."""
         self.tls = ""
         """TLS version and cipher; empty in clear."""
         self.gone: defer.Deferred[None] = defer.Deferred()
@@ -165,10 +171,10 @@ class Conversation(ESMTPClient):
         await self._until(lambda: not self._blocked, self.deadlines.block, "no content taken")
         self._check()
 
-    def finish(self, data: bytes) -> None:
-        """Send the end of the content, final dot included; the host owes the reply to it."""
+    def finish(self, data: bytes, replies: int = 1) -> None:
+        """Send the end of the content, final dot included; the host owes the replies to it."""
         self._check()
-        self._owed += 1
+        self._owed += replies
         self.transport.write(data)
 
     async def secure(self) -> None:
@@ -177,6 +183,14 @@ class Conversation(ESMTPClient):
             self.abandon(HostTrouble("spoke in clear behind its 220 to STARTTLS", "4.7.0"))
         self._check()
         self.extensions = {}
+        await self._shake_hands()
+
+    async def wrap(self) -> None:
+        """Begin TLS before the greeting (RFC 8314 §3.3). Raises as :meth:`secure` does."""
+        self._check()
+        await self._shake_hands()
+
+    async def _shake_hands(self) -> None:
         self.transport.startTLS(self.context)
         try:
             await self._until(lambda: bool(self.tls), self.deadlines.handshake, "no TLS handshake")

@@ -14,6 +14,9 @@ final dot
 the same after it, 421 excepted              all accepted recipients: DOUBT
 ===========================================  =====================================================
 
+Over LMTP each accepted recipient has an answer of its own to the final dot (RFC 2033 §4.2), of RECIPIENT
+reach; when the connection is lost or 421 comes among them, those not yet answered for are in DOUBT.
+
 With PIPELINING the whole envelope and DATA are one write (RFC 2920). What a host does not offer is not
 used: SIZE (RFC 1870; a message over the size announced is not offered at all), 8BITMIME (RFC 6152; a
 message whose content holds 8-bit octets fails with 5.6.3 where it is not offered), SMTPUTF8 (RFC 6531; a
@@ -103,7 +106,10 @@ class Transaction:
         return [recipient for recipient in self._recipients if recipient not in self.outcomes]
 
     def _refusal_of_host(self) -> Failed | None:
-        if not self._envelope.requiretls or (self._conversation.tls and self._offers("REQUIRETLS")):
+        conversation = self._conversation
+        if not self._envelope.requiretls or conversation.is_private:
+            return None
+        if conversation.tls and self._offers("REQUIRETLS"):
             return None
         return self._never(Scope.HOST, "the message needs REQUIRETLS, which is not offered there", "5.7.30")
 
@@ -201,7 +207,9 @@ class Transaction:
         if recipient in self.outcomes:
             return  # MAIL was refused: the answers to all the RCPTs behind it say nothing
         outcome: Outcome = judge(reply, Scope.RECIPIENT, self._host)
-        if others_accepted and (reply.code == 552 or (reply.code == 452 and reply.status == "4.5.3")):
+        # Who speaks LMTP means a full mailbox by 552.
+        too_many = reply.code == 552 and not self._conversation.lmtp
+        if others_accepted and (too_many or (reply.code == 452 and reply.status == "4.5.3")):
             outcome = Delayed(Scope.RECIPIENT, said(reply), "4.5.3", self._host, reply.code)
             self.surplus.append(recipient)
         self.outcomes[recipient] = outcome
@@ -215,7 +223,7 @@ class Transaction:
             words.append(b"BODY=8BITMIME")
         if self._offers("SMTPUTF8") and self._needs_utf8():
             words.append(b"SMTPUTF8")
-        if envelope.requiretls:
+        if envelope.requiretls and self._offers("REQUIRETLS"):
             words.append(b"REQUIRETLS")
         if self._offers("DSN"):
             if envelope.ret:
@@ -248,9 +256,10 @@ class Transaction:
         wanted = [recipient for recipient in accepted if recipient not in self.outcomes]
         if reply.code == 354:
             if wanted:
-                await self._send()
-            elif accepted:
+                await self._send(wanted)
+            elif accepted or conversation.lmtp:
                 # MAIL was refused, RCPT was not, and now content is expected: a dot might deliver nothing.
+                # Over LMTP it would have no answer (RFC 2033 §4.2).
                 raise self._senseless(reply)
             else:
                 conversation.finish(b".\r\n")
@@ -260,32 +269,40 @@ class Transaction:
         else:
             self._settle(judge(reply, Scope.MESSAGE, self._host))
 
-    async def _send(self) -> None:
+    async def _send(self, wanted: Sequence[Recipient]) -> None:
         conversation = self._conversation
         try:
-            conversation.finish(await self._stream())
+            conversation.finish(await self._stream(), len(wanted) if conversation.lmtp else 1)
         except HostTrouble as trouble:
             # A host that refuses in the midst of the content has spoken about the message.
             about_message = trouble.reply is not None and trouble.reply.code != 421
             scope = Scope.MESSAGE if about_message else Scope.HOST
             self._settle(trouble.outcome(scope, self._host))
             return
+        if not conversation.lmtp:
+            self._settle(await self._word_on(Scope.MESSAGE))
+            return
+        for recipient in wanted:
+            self.outcomes[recipient] = await self._word_on(Scope.RECIPIENT)
+
+    async def _word_on(self, scope: Scope) -> Outcome:
+        """What the host says to the final dot, about the message or about one recipient's share of it."""
+        conversation = self._conversation
+        heard = conversation.heard
         try:
             reply = await conversation.answer("the final dot", conversation.deadlines.dot)
         except HostTrouble as trouble:
-            if trouble.reply is not None:  # 421: it has answered, and not taken the message
-                self._settle(judge(trouble.reply, Scope.MESSAGE, self._host))
-            else:
-                text = in_one_line(f"after the final dot: {trouble.text}")
-                self._settle(Delayed(Scope.DOUBT, text, trouble.status, self._host))
-            return
+            # 421: it has answered, and not taken the message. Another recipient's says nothing of this one.
+            if trouble.reply is not None and conversation.heard > heard:
+                return judge(trouble.reply, scope, self._host)
+            text = in_one_line(f"after the final dot: {trouble.text}")
+            return Delayed(Scope.DOUBT, text, trouble.status, self._host)
         if reply.code < 300:
-            status = enhanced_status(200, reply)
-            self._settle(Delivered(said(reply), status, self._host, reports=self._offers("DSN")))
-        elif reply.is_positive:
-            self._settle(self._senseless(reply).outcome(Scope.DOUBT, self._host))
-        else:
-            self._settle(judge(reply, Scope.MESSAGE, self._host))
+            status, reports = enhanced_status(200, reply), self._offers("DSN")
+            return Delivered(said(reply), status, self._host, reports=reports, final=conversation.lmtp)
+        if reply.is_positive:
+            return self._senseless(reply).outcome(Scope.DOUBT, self._host)
+        return judge(reply, scope, self._host)
 
     async def _stream(self) -> bytes:
         """Send the content but for its last piece, which is returned with the final dot.

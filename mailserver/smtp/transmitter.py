@@ -2,7 +2,8 @@
 
 :class:`Transmitter` connects to an address, opens the conversation (greeting, EHLO or HELO, STARTTLS and
 EHLO again, AUTH where we have a login there), runs the transaction, and takes its leave without keeping
-anybody waiting for it: the outcomes are returned as soon as the host has given them.
+anybody waiting for it: the outcomes are returned as soon as the host has given them. A host that speaks LMTP
+is opened with LHLO (RFC 2033 §4.1), and may be a UNIX socket.
 
 A connection that is fit for another message waits for one for a while (:mod:`mailserver.smtp.standby`), and
 RSET comes first where the last message was not taken. One that proves dead before the host has said
@@ -12,7 +13,8 @@ TLS is used as the exchanger's :class:`~mailserver.model.exchanger.Security` say
 STARTTLS means going on in clear, and a handshake that fails means one more connection, in clear: mail must
 not wait for TLS that nobody asked for (RFC 7435). That a host could do better before is journal trouble.
 Under ``ENCRYPT`` and ``VERIFY`` both, and a host without STARTTLS, are trouble with the host. A message
-with REQUIRETLS goes out under ``VERIFY`` always (RFC 8689 §4.2), and so does a password.
+with REQUIRETLS goes out under ``VERIFY`` always (RFC 8689 §4.2), and so does a password. Where TLS comes
+before the greeting (RFC 8314 §3.3) there is no way on in clear. To a UNIX socket there is no TLS.
 
 A host that refuses the connection, the greeting or EHLO is trouble of HOST reach, with its reply where it
 gave one. Nothing about a host is ever raised; cancelling ``transmit`` cuts the connection.
@@ -28,7 +30,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ClientFactory
@@ -55,6 +57,9 @@ __all__ = ["Transmitter"]
 _REMEMBERED = 10_000
 """The hosts of which it is remembered that they can do TLS."""
 
+_MOST_ROOTS = 100
+"""The sets of trusted roots that are kept ready."""
+
 Compute = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
@@ -71,9 +76,16 @@ class _Terms:
     port: int
     security: Security
     login: Login | None
+    wrapped: bool
+    lmtp: bool
+    roots: bytes
+
+    @property
+    def is_socket(self) -> bool:
+        return self.address.startswith("/")
 
     def __str__(self) -> str:
-        return f"{self.host}[{self.address}]:{self.port}"
+        return self.address if self.is_socket else f"{self.host}[{self.address}]:{self.port}"
 
 
 @frozen(eq=False)
@@ -92,14 +104,23 @@ class _Errand:
         exchanger = self.exchanger
         strict = self.envelope.requiretls or exchanger.login is not None
         security = Security.VERIFY if strict else exchanger.security
-        return _Terms(exchanger.host, exchanger.address, exchanger.port, security, exchanger.login)
+        return _Terms(
+            exchanger.host,
+            exchanger.address,
+            exchanger.port,
+            Security.NONE if exchanger.is_socket else security,
+            exchanger.login,
+            exchanger.wrapped,
+            exchanger.lmtp,
+            exchanger.roots,
+        )
 
 
 @implementer(ITransmitter)
 class Transmitter:
     """The SMTP client.
 
-    :param reactor: makes the connections (``IReactorTCP``).
+    :param reactor: makes the connections (``IReactorTCP``, ``IReactorUNIX``).
     :param clock: measures the deadlines; usually the same object.
     :param hostname: what we call ourselves in EHLO (A-labels).
     :param tls: makes TLS connections that verify nothing; ``None``: STARTTLS is never said under ``MAY``.
@@ -131,6 +152,7 @@ class Transmitter:
         self.compute: Compute = _here
         self._standing: set[Conversation] = set()
         self._encrypted: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._rooted: dict[bytes, ClientTLS] = {}
 
     async def transmit(
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -216,7 +238,7 @@ class Transmitter:
         try:
             conversation = await self._dial(terms, until, tls)
         except TLSTrouble as trouble:
-            if tls is None or terms.security is not Security.MAY:
+            if tls is None or terms.security is not Security.MAY or terms.wrapped:
                 raise
             self._log.info(
                 "going on in clear with {host}: {why}", host=terms.host, why=in_one_line(trouble.text)
@@ -229,13 +251,22 @@ class Transmitter:
         match terms.security:
             case Security.NONE:
                 return None
+            case Security.VERIFY if terms.roots:
+                return self._trusting(terms.roots)
             case Security.VERIFY:
                 if self._strict is None:
                     self._strict = ClientTLS(Trust.PKIX)
                 return self._strict
             case Security.ENCRYPT:
                 return self._tls or ClientTLS()
-        return self._tls
+        return self._tls or (ClientTLS() if terms.wrapped else None)
+
+    def _trusting(self, roots: bytes) -> ClientTLS:
+        if roots not in self._rooted:
+            if len(self._rooted) >= _MOST_ROOTS:
+                self._rooted.clear()
+            self._rooted[roots] = ClientTLS(Trust.PKIX, roots)
+        return self._rooted[roots]
 
     def _compare(self, terms: "_Terms", conversation: Conversation) -> None:
         """Notice where TLS was and is no more: somebody may stand between."""
@@ -251,6 +282,8 @@ class Transmitter:
     async def _dial(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
         conversation = await self._connect(terms, until, tls)
         try:
+            if terms.wrapped:
+                await conversation.wrap()
             await self._greet(conversation, tls, terms.security)
             if terms.login is not None:
                 await self._log_in(conversation, terms.login)
@@ -265,9 +298,14 @@ class Transmitter:
     async def _connect(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
         creator = tls.creator(terms.host or terms.address) if tls is not None else None
         conversation = Conversation(self._identity, creator, self.deadlines, self._clock, until)
-        family = TCP6ClientEndpoint if ip_address(terms.address).version == 6 else TCP4ClientEndpoint
+        conversation.lmtp, conversation.is_private = terms.lmtp, terms.is_socket
         seconds = max(min(self.deadlines.connect, until - self._clock.seconds()), 0.0)
-        endpoint = family(self._reactor, terms.address, terms.port, timeout=seconds)
+        endpoint: Any
+        if terms.is_socket:
+            endpoint = UNIXClientEndpoint(self._reactor, terms.address, timeout=seconds)
+        else:
+            family = TCP6ClientEndpoint if ip_address(terms.address).version == 6 else TCP4ClientEndpoint
+            endpoint = family(self._reactor, terms.address, terms.port, timeout=seconds)
         try:
             await endpoint.connect(_Dialing(conversation))
         except ConnectingCancelledError:
@@ -282,7 +320,7 @@ class Transmitter:
         deadlines = conversation.deadlines
         _demand(await conversation.answer("the connection", deadlines.greeting))
         await self._hello(conversation)
-        if tls is None:
+        if tls is None or conversation.tls:
             return
         if "STARTTLS" in conversation.extensions:
             reply = await conversation.ask(b"STARTTLS", "STARTTLS", deadlines.hello)
@@ -295,8 +333,9 @@ class Transmitter:
 
     async def _hello(self, conversation: Conversation) -> None:
         seconds = conversation.deadlines.hello
-        reply = await conversation.ask(b"EHLO " + self._identity, "EHLO", seconds)
-        if reply.code >= 500:
+        verb = "LHLO" if conversation.lmtp else "EHLO"
+        reply = await conversation.ask(verb.encode() + b" " + self._identity, verb, seconds)
+        if reply.code >= 500 and not conversation.lmtp:
             # RFC 5321 §3.2: a host that knows no EHLO knows HELO.
             _demand(await conversation.ask(b"HELO " + self._identity, "HELO", seconds))
             return

@@ -30,7 +30,7 @@ from zope.interface import implementer
 from mailserver import journal
 from mailserver.interfaces import IContent, ICourier, ITransmitter
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Exchanger, Login, Security
+from mailserver.model.exchanger import Exchanger, Manner
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope, another_host_may_help
 from mailserver.net.exchangers import Found
 from mailserver.net.failings import Failings
@@ -53,9 +53,8 @@ class MXCourier:
 
     :param most: the addresses that are asked in one run at most: who names more of them must not keep us
         busy with one message for hours.
-    :param security: what TLS has to be on the way to the hosts.
-    :param login: who we are there.
     :param failings: what is known of hosts that fail; shared by all couriers that ask the same hosts.
+    :param manner: how the hosts are spoken to.
     """
 
     _log = Logger()
@@ -66,15 +65,13 @@ class MXCourier:
         transmitter: ITransmitter,
         most: int = 10,
         failings: Failings | None = None,
-        security: Security = Security.MAY,
-        login: Login | None = None,
+        manner: Manner | None = None,
     ) -> None:
         self._finder = finder
         self._transmitter = transmitter
         self._most = most
         self._failings = failings or Failings(lambda: 0.0)
-        self._security = security
-        self._login = login
+        self._manner = manner or Manner()
 
     async def deliver(
         self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -84,13 +81,16 @@ class MXCourier:
         for domain, group in groupby(sorted(recipients, key=_domain), _domain):
             found = await self._finder.find(domain)
             exchangers = tuple(
-                evolve(exchanger, security=self._security, login=self._login)
-                for exchanger in self._failings.order(found.exchangers)
+                self._in_our_manner(exchanger) for exchanger in self._failings.order(found.exchangers)
             )
             if len(exchangers) > 1:
                 journal.ordered(envelope.id, domain, exchangers[: self._most], found.seed)
             outcomes |= await self._run(evolve(found, exchangers=exchangers), envelope, content, list(group))
         return outcomes
+
+    def _in_our_manner(self, exchanger: Exchanger) -> Exchanger:
+        how = self._manner
+        return evolve(exchanger, security=how.security, login=how.login, lmtp=how.lmtp, roots=how.roots)
 
     async def _run(
         self, found: Found, envelope: Envelope, content: IContent, recipients: list[Recipient]

@@ -85,7 +85,9 @@ class OutsideCourier:
         return await self.courier.deliver(evolved, marked, recipients)
 
     def _alias(self, recipient: Recipient) -> Address | None:
-        """The alias here that forwards to a recipient; ``None``: none does."""
+        """The alias here that forwards to a recipient; ``None``: none does, or it leads to somebody here."""
+        if self.directory.hosts(recipient.address.domain):
+            return None
         try:
             original = parse_address(recipient.original.partition(";")[2])
         except BadSyntax:

@@ -25,17 +25,27 @@ _DISCARDED = Delivered("discarded by a route", "2.0.0")
 class RoutedCourier:
     """The courier.
 
-    :param make: makes the courier for a route that leads to hosts.
+    :param make: makes the courier for a route that leads somewhere.
     :param otherwise: for those for whom there is no route.
+    :param hosts: whether a domain is hosted here.
     """
 
     def __init__(
-        self, routes: Sequence[Route], make: Callable[[Route], ICourier], otherwise: ICourier
+        self,
+        routes: Sequence[Route],
+        make: Callable[[Route], ICourier],
+        otherwise: ICourier,
+        hosts: Callable[[str], bool],
     ) -> None:
         self._routes = routes
-        hosts = (To.MX, To.SMARTHOST)
-        self._couriers = [make(route) if route.to in hosts else None for route in routes]
+        ends = (To.DISCARD, To.REFUSE)
+        self._couriers = [None if route.to in ends else make(route) for route in routes]
         self._otherwise = otherwise
+        self._hosts = hosts
+
+    def choose(self, recipient: Recipient, envelope: Envelope) -> Route | None:
+        """The route for a recipient; ``None``: there is none."""
+        return choose(self._routes, recipient, envelope, self._hosts(recipient.address.domain))
 
     async def deliver(
         self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -43,7 +53,7 @@ class RoutedCourier:
         """See :class:`ICourier`."""
         groups: dict[int, list[Recipient]] = {}
         for recipient in recipients:
-            route = choose(self._routes, recipient, envelope)
+            route = self.choose(recipient, envelope)
             groups.setdefault(-1 if route is None else self._routes.index(route), []).append(recipient)
         outcomes: dict[Recipient, Outcome] = {}
         for some in await together(

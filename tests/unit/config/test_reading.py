@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.config import TLS, Config, ConfigErrors, find_config, load, load_server
+from mailserver.model.exchanger import NextHop
 from mailserver.model.source import Source
 from mailserver.net.certificates import ensure_self_signed
 from mailserver.net.tls import Version
@@ -116,7 +117,7 @@ message_size = 65536
         assert config.dns.timeout == 0.5
         assert config.delivery.schedule.waits == (1, 90)
         assert config.delivery.schedule.warn_after == 0
-        assert config.delivery.smarthost == (("relay.isp.example", 587), ("192.0.2.1", 25))
+        assert config.delivery.smarthost == (NextHop("relay.isp.example", 587), NextHop("192.0.2.1"))
         assert config.limits.message_size == 65536
 
     def test_systemd_sockets_need_not_be_there_to_be_checked(self, write, monkeypatch):

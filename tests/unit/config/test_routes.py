@@ -1,10 +1,11 @@
 """The ``[[route]]`` tables as values."""
 
 import pytest
+import trustme
 
 from mailserver.access.routes import To
 from mailserver.config import ConfigErrors, load
-from mailserver.model.exchanger import Login, Security
+from mailserver.model.exchanger import Login, Manner, NextHop, Security
 from mailserver.model.source import Source
 
 
@@ -25,7 +26,7 @@ def write(tmp_path):
 def test_defaults(write):
     config = load(write("[[route]]"))
     (route,) = config.delivery.routes
-    assert (route.to, route.security, route.login, route.networks) == (To.MX, Security.MAY, None, None)
+    assert (route.to, route.manner, route.networks) == (To.MX, Manner(), None)
     assert route.source == Source("mailserver.toml", 2)
 
 
@@ -49,9 +50,8 @@ tls = "verify"
     assert route.senders == {"example.lan"}
     assert route.networks.match("192.0.2.7") == route.source
     assert route.users == {"ann@example.lan"}
-    assert route.smarthosts == (("relay.example", 587), ("192.0.2.9", 25))
-    assert route.login == Login("relay", "s3cret")
-    assert route.security is Security.VERIFY
+    assert route.hops == (NextHop("relay.example", 587), NextHop("192.0.2.9"))
+    assert route.manner == Manner(Security.VERIFY, Login("relay", "s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,16 @@ tls = "verify"
         ('to = "smarthost"\nsmarthost = ["x"]\nusername = "u"', "go together"),
         ('to = "smarthost"\nsmarthost = ["x"]\nusername = "u"\npassword_file = "nowhere"', "cannot be read"),
         ('to = "smarthost"\nsmarthost = ["x"]\nusername = "u"\npassword_file = "empty"', "cannot be read"),
+        ('smarthost = ["smtps://x:"]', "route[0].smarthost"),
+        ('to = "smarthost"\nsmarthost = ["smtps://x"]\ntls = "none"', "route[0].tls"),
+        ('to = "lmtp"', "route[0].lmtp: is missing"),
+        ('to = "lmtp"\nlmtp = "unix:run/lmtp"', "no absolute path"),
+        (f'to = "lmtp"\nlmtp = "unix:/{"x" * 107}"', "too long"),
+        ('to = "lmtp"\nlmtp = "x:y"', "route[0].lmtp"),
+        ('lmtp = "x"', 'route[0].lmtp: goes with to = "lmtp"'),
+        ('tls = "verify"\ntls_roots = "nowhere"', "route[0].tls_roots"),
+        ('tls = "verify"\ntls_roots = "empty"', "holds no certificate"),
+        ('[delivery]\ntls = "none"\nsmarthost = ["smtps://x"]', "delivery.tls"),
         ('to = "nowhere"', "route[0].to"),
         ('domains = ["a b"]', "route[0].domains"),
         ('tls = "perhaps"', "route[0].tls"),
@@ -72,3 +82,38 @@ def test_mistakes(write, text, said):
     with pytest.raises(ConfigErrors) as raised:
         load(write(f"[[route]]\n{text}"))
     assert any(said in str(problem) for problem in raised.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "hop"),
+    [
+        ('to = "lmtp"\nlmtp = "unix:/run/dovecot/lmtp"', NextHop("/run/dovecot/lmtp", 0)),
+        ('to = "lmtp"\nlmtp = "MDA.example"', NextHop("mda.example", 24)),
+        ('to = "lmtp"\nlmtp = "[::1]:2424"', NextHop("::1", 2424)),
+        ('to = "smarthost"\nsmarthost = ["smtps://Relay.example"]', NextHop("relay.example", 465, True)),
+        ('to = "smarthost"\nsmarthost = ["smtps://[::1]:4465"]', NextHop("::1", 4465, True)),
+    ],
+)
+def test_next_hops(write, text, hop):
+    (route,) = load(write(f"[[route]]\n{text}")).delivery.routes
+    assert route.hops == (hop,)
+    assert route.manner.lmtp is (route.to is To.LMTP)
+
+
+def test_roots_of_ones_own(write, tmp_path):
+    pem = trustme.CA().cert_pem.bytes()
+    (tmp_path / "ca.pem").write_bytes(pem)
+    (route,) = load(write('[[route]]\ntls = "verify"\ntls_roots = "ca.pem"')).delivery.routes
+    assert route.manner.roots == pem
+    (warning,) = load(write('[[route]]\ntls_roots = "ca.pem"')).problems[1:]
+    assert str(warning) == (
+        'mailserver.toml:3: route[0].tls_roots: has no effect without tls = "verify" or a login'
+    )
+
+
+def test_a_route_to_the_mail_hosts_of_a_hosted_domain(write, tmp_path):
+    (tmp_path / "domains" / "example.lan").mkdir()
+    problems = load(write('[[route]]\ndomains = ["example.lan"]')).problems
+    assert "example.lan is hosted here" in str(problems[-1])
+    problems = load(write('[[route]]\ndomains = ["example.lan"]\nto = "refuse"')).problems
+    assert "hosted here" not in str(problems[-1])

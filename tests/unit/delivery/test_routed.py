@@ -9,6 +9,7 @@ from mailserver.delivery.couriers.routed import RoutedCourier
 from mailserver.interfaces import ICourier
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
+from mailserver.model.exchanger import NextHop
 from mailserver.model.outcome import Delivered, Failed
 
 
@@ -30,10 +31,12 @@ def test_each_by_the_first_that_matches():
         Route(To.DISCARD, to("gone.example")),
         Route(To.REFUSE, to("closed.example"), text="no more"),
         Route(To.REFUSE, to("shut.example")),
-        Route(To.SMARTHOST, to("relayed.example"), smarthosts=(("relay", 25),)),
+        Route(To.SMARTHOST, to("relayed.example"), hops=(NextHop("relay"),)),
         Route(To.MX, to("verified.example")),
     )
-    courier = RoutedCourier(routes, lambda route: Courier(route.to.value), Courier("otherwise"))
+    courier = RoutedCourier(
+        routes, lambda route: Courier(route.to.value), Courier("otherwise"), lambda _: False
+    )
     verifyObject(ICourier, courier)
     domains = ["gone", "closed", "shut", "relayed", "verified", "other"]
     recipients = [Recipient(Address("x", f"{domain}.example")) for domain in domains]

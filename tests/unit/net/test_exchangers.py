@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
-from mailserver.model.exchanger import MX, Exchanger
+from mailserver.model.exchanger import MX, Exchanger, NextHop
 from mailserver.model.outcome import Delayed, Failed, Scope
 from mailserver.net.exchangers import (
     Exchangers,
@@ -271,10 +271,11 @@ class ExchangersTest(SynchronousTestCase):
 
 class SmarthostsTest(SynchronousTestCase):
     def find(self, *hosts):
-        return finish(Smarthosts(FakeResolver({}, ADDRESSES), hosts).find("x.example"))
+        hops = [NextHop(*host) for host in hosts]
+        return finish(Smarthosts(FakeResolver({}, ADDRESSES), hops).find("x.example"))
 
     def test_in_the_admins_order_each_with_its_port(self):
-        found = self.find(("B.example", 587), ("a.example", 25), ("::1", 2525), ("127.0.0.1", 24))
+        found = self.find(("b.example", 587), ("a.example", 25), ("::1", 2525), ("127.0.0.1", 24))
         assert found == Found(
             (
                 Exchanger("b.example", "192.0.2.2", 587, 0),
@@ -287,6 +288,16 @@ class SmarthostsTest(SynchronousTestCase):
     def test_mail_waits_for_a_mistake_of_ours_to_be_mended(self):
         found = self.find(("nowhere.example", 25))
         assert found == Found((), Delayed(Scope.HOST, "no smarthost has an address", "4.4.4"))
+
+    def test_a_socket_and_tls_before_the_greeting(self):
+        found = self.find(("/run/dovecot/lmtp", 0), ("a.example", 465, True))
+        assert found == Found(
+            (
+                Exchanger("localhost", "/run/dovecot/lmtp", 0, 0),
+                Exchanger("a.example", "192.0.2.1", 465, 1, wrapped=True),
+            )
+        )
+        assert [str(one) for one in found.exchangers] == ["/run/dovecot/lmtp", "a.example[192.0.2.1]:465"]
 
     def test_one_nobody_knows_now(self):
         found = self.find(("dead.example", 25), ("a.example", 25))

@@ -90,6 +90,8 @@ class Play:
         content: Any = None,
         mail: Envelope | None = None,
         tls: str = "",
+        lmtp: bool = False,
+        private: bool = False,
     ) -> None:
         self.clock = Clock()
         self.line = Line()
@@ -99,6 +101,8 @@ class Play:
         greeting = Deferred.fromCoroutine(self.conversation.answer("the connection", 1))
         assert greeting.called
         self.conversation.tls = tls
+        self.conversation.lmtp = lmtp
+        self.conversation.is_private = private
         self.conversation.extensions = {} if extensions is None else extensions
         self.transaction = Transaction(
             self.conversation, "mx", mail or envelope(), content or Held(BODY), recipients
