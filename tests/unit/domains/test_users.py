@@ -91,10 +91,10 @@ def test_names_are_spelled_to_be_read_back():
 
 def test_fifty_thousand_lines():
     text = "".join(f"user{number}:{DECOY}:quota=1GB\n" for number in range(50_000))
-    started = time.perf_counter()
+    started = time.process_time()
     users, problems = parse(text)
     assert (len(users), problems) == (50_000, [])
-    assert time.perf_counter() - started < 5  # well under 1 s on an idle machine
+    assert time.process_time() - started < 5  # well under 1 s on an idle machine
 
 
 # --- the options of logins ---------------------------------------------------------------------------
