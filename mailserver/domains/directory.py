@@ -4,6 +4,8 @@ A :class:`Directory` stands on one :class:`~mailserver.domains.tree.Tree` at a t
 puts another in its place in one step, so every answer is wholly of the old or wholly of the new.
 """
 
+from functools import lru_cache
+
 from attrs import evolve
 from zope.interface import implementer
 
@@ -18,6 +20,8 @@ from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHoste
 from mailserver.model.address import Address
 from mailserver.model.envelope import Recipient
 from mailserver.model.source import BUILT_IN
+from mailserver.wire.saslprep import saslprep
+from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["Directory"]
 
@@ -95,10 +99,12 @@ class Directory:
         return SenderRights(user.senders, domain.check_from, user.account.source)
 
     def user(self, login: str) -> User | None:
-        """The user who logs in by this name: an address, or, with one domain hosted, a bare name."""
+        """The user who logs in by this name: an address, or, with one domain hosted, a bare name.
+
+        A name that nobody has is looked for as SASLprep has it, too (RFC 5802 §5.1, RFC 4616 §2).
+        """
         address = self._login_address(login)
-        domain = self._tree.domains.get(address.domain) if address else None
-        return domain.users.get(local_key(address)) if address and domain else None
+        return self._user_at(address) if address else None
 
     def login_key(self, login: str) -> str:
         """The one spelling of a login name, whether or not there is such a user."""
@@ -116,10 +122,18 @@ class Directory:
         domains = self._tree.domains
         if len(login) > _LONGEST_LOGIN:
             return None
+        only = next(iter(domains)) if len(domains) == 1 else ""
+        address = _parse_login(login, only)
+        if login.isascii() or (address is not None and self._user_at(address) is not None):
+            return address
         try:
-            return parse_mailbox(login, next(iter(domains)) if len(domains) == 1 else "")
-        except ValueError:
-            return None
+            return _parse_login(saslprep(login), only)
+        except BadSyntax:
+            return address
+
+    def _user_at(self, address: Address) -> User | None:
+        domain = self._tree.domains.get(address.domain)
+        return domain.users.get(local_key(address)) if domain else None
 
     def _at_home(self, address: Address) -> Address:
         """The address itself; of a ``postmaster`` without a hosted domain, the first domain's."""
@@ -155,6 +169,14 @@ class Directory:
     def _member(self, target: Address) -> Account | Alias | None:
         domain: Domain | None = self._tree.domains.get(target.domain)
         return domain.find(local_key(target)) if domain else None
+
+
+@lru_cache(10_000)  # one login asks several times, and the same people come again and again
+def _parse_login(login: str, domain: str) -> Address | None:
+    try:
+        return parse_mailbox(login, domain)
+    except ValueError:
+        return None
 
 
 def _to(address: Address, original: str, recipient: Recipient) -> Recipient:

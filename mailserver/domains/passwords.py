@@ -16,6 +16,9 @@ A hash without ``{SCHEME}`` is understood where it begins with ``$``. :func:`ver
 hash was made to take, tens of milliseconds, and therefore runs in a thread of its own pool; all schemes
 but ``SSHA`` and ``PLAIN`` let go of the interpreter lock while they work. It never raises: what cannot be
 checked does not match, and is logged. :func:`fault` finds the same at load time, without any hashing.
+
+New passwords are stored as SASLprep has them (RFC 4616 §2): it does not matter how a keyboard composes an
+accent. What came from elsewhere may have been hashed as it was: a password is tried as given first.
 """
 
 import base64
@@ -33,6 +36,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from attrs import frozen
 from twisted.logger import Logger
+
+from mailserver.wire.saslprep import prepared, saslprep
+from mailserver.wire.syntax import BadSyntax
 
 __all__ = [
     "DECOY",
@@ -78,21 +84,32 @@ class _Scheme:
 def hash_password(password: str | bytes) -> str:
     """What to store for a password, with its scheme. Blocks while it hashes.
 
-    :raises BadPassword: it is empty, longer than :data:`LONGEST` octets, or holds a NUL, CR or LF.
+    :raises BadPassword: see :func:`check_password`.
     """
     octets = password.encode() if isinstance(password, str) else password
     check_password(octets)
-    return "{ARGON2ID}" + _ARGON2.hash(octets)
+    return "{ARGON2ID}" + _ARGON2.hash(prepared(octets))
 
 
 def check_password(octets: bytes) -> None:
-    """Raise :class:`BadPassword` for what :func:`hash_password` would not take."""
+    """Raise :class:`BadPassword` for what :func:`hash_password` would not take.
+
+    That is what is empty, longer than :data:`LONGEST` octets, or holds a NUL, CR or LF; and of what is not
+    ASCII, what SASLprep prohibits.
+    """
     if not octets:
         raise BadPassword("the password is empty")
     if len(octets) > LONGEST:
         raise BadPassword(f"the password is longer than {LONGEST} octets")
     if any(octet in octets for octet in (b"\0", b"\r", b"\n")):
         raise BadPassword("the password holds a NUL or a line end")
+    if not octets.isascii():
+        try:
+            saslprep(octets.decode("utf-8"), stored=True)
+        except UnicodeDecodeError:
+            return  # some program's: it is compared octet by octet
+        except BadSyntax as error:
+            raise BadPassword(f"the password cannot be one: {error}") from None
 
 
 def verify(stored: str, password: bytes) -> bool:
@@ -107,7 +124,7 @@ def verify(stored: str, password: bytes) -> bool:
         )
         return False
     try:
-        return scheme.matches(hashed, password)
+        return any(scheme.matches(hashed, it) for it in dict.fromkeys((password, prepared(password))))
     except Exception as error:
         # The text of an error may quote the hash, so only its kind is told.
         _log.error(
@@ -239,7 +256,8 @@ def _salted(algorithm: str) -> Callable[[str, bytes], bool]:
 
 
 def _plain(hashed: str, password: bytes) -> bool:
-    return hmac.compare_digest(hashed.encode(), password)
+    octets = hashed.encode()
+    return hmac.compare_digest(octets, password) or hmac.compare_digest(prepared(octets), password)
 
 
 _B64 = r"[A-Za-z0-9+/]"

@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection
 from typing import Protocol
 
-from mailserver.wire.scram import prepare
+from mailserver.wire.saslprep import prepared
 from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["ClientExchange", "choose"]
@@ -102,7 +102,7 @@ class _Scram:
         escaped = name.replace(b"=", b"=3D").replace(b",", b"=2C")
         self._bare = b"n=" + escaped + b",r=" + nonce
         self._nonce = nonce
-        self._password = prepare(password)
+        self._password = prepared(password)
         self._signature = b""
 
     def initial(self) -> bytes | None:

@@ -17,12 +17,11 @@ import binascii
 import hashlib
 import hmac
 import re
-import stringprep
-import unicodedata
 from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 
+from mailserver.wire.saslprep import prepared
 from mailserver.wire.syntax import BadSyntax
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "Verifier",
     "decoy",
     "make_verifier",
-    "prepare",
 ]
 
 ITERATIONS = 600_000
@@ -109,7 +107,7 @@ class Verifier:
 
 def make_verifier(password: bytes, salt: bytes, iterations: int = ITERATIONS) -> Verifier:
     """The verifier of a password (RFC 5802 §3). Blocks while it hashes."""
-    salted = hashlib.pbkdf2_hmac("sha256", prepare(password), salt, iterations)
+    salted = hashlib.pbkdf2_hmac("sha256", prepared(password), salt, iterations)
     stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     return Verifier(iterations, salt, stored_key, hmac.digest(salted, b"Server Key", "sha256"))
 
@@ -121,21 +119,6 @@ def decoy(key: bytes, name: bytes) -> Verifier:
         return hmac.digest(key, what + b"\0" + name, "sha256")
 
     return Verifier(ITERATIONS, draw(b"salt")[:_SALT], draw(b"stored"), draw(b"server"))
-
-
-def prepare(password: bytes) -> bytes:
-    """A password as all its spellings have it in common (SASLprep, RFC 4013 §2.1 and §2.2).
-
-    What SASLprep would refuse stays as it is: whoever could set it shall be able to use it.
-    """
-    try:
-        text = password.decode("utf-8")
-    except UnicodeDecodeError:
-        return password
-    if text.isascii():
-        return password
-    mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in text if not stringprep.in_table_b1(c))
-    return unicodedata.normalize("NFKC", mapped).encode("utf-8")
 
 
 class Scram:

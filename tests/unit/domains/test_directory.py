@@ -246,3 +246,27 @@ def test_the_senders_of_forwarded_mail_are_here(tree, domain):
     # The catch-all of b.example takes it like any other name.
     assert not (isinstance(standing, Forward) and standing.reports_only)
     assert isinstance(Directory(tree, "mail.a.example").find(under), Nobody | Forward)
+
+
+@pytest.mark.parametrize(
+    ("login", "name"),
+    [
+        ("josé@a.example", "josé@a.example"),
+        ("jose\u0301@a.example", "josé@a.example"),
+        # SASLprep (RFC 5802 §5.1): letters of full width, and what cannot be seen
+        ("\uff42ob@a.example", "bob@a.example"),
+        ("b\u00adob@a.example", "bob@a.example"),
+    ],
+)
+def test_a_login_name_may_be_spelled_in_other_ways(directory, login, name):
+    user = directory.user(login)
+    assert user is not None
+    assert user.account.name == directory.login_key(login) == name
+
+
+@pytest.mark.parametrize(
+    "login", ["\ue000bob@a.example", "\ud800@a.example", "\u0627bob@a.example", "é" * 400]
+)
+def test_nobodys_login_name(directory, login):
+    assert directory.user(login) is None
+    assert directory.login_key(login)

@@ -78,7 +78,34 @@ def test_a_new_password_is_argon2id():
     assert hash_password("sécret") != stored
 
 
-@pytest.mark.parametrize("password", ["", "x" * 1025, "é" * 513, "a\0b", "a\nb", "a\rb"])
+def test_every_spelling_of_a_password_is_that_password():
+    composed, combining = "sécret", "se\u0301cret"
+    for stored in (
+        hash_password(composed),
+        hash_password(combining),
+        "{PLAIN}" + composed,
+        "{PLAIN}" + combining,
+    ):
+        assert verify(stored, composed.encode())
+        assert verify(stored, combining.encode())
+        assert not verify(stored, b"secret")
+
+
+def test_what_was_hashed_elsewhere_as_it_was_is_found_as_it_is_given():
+    combining = "se\u0301cret".encode()
+    digest = base64.b64encode(hashlib.sha256(combining + b"salt1234").digest() + b"salt1234").decode()
+    assert verify("{SSHA256}" + digest, combining)
+    assert not verify("{SSHA256}" + digest, "sécret".encode())
+
+
+def test_octets_that_are_no_text_are_compared_as_they_are():
+    assert verify(hash_password(b"\xff\xfe"), b"\xff\xfe")
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "x" * 1025, "é" * 513, "a\0b", "a\nb", "a\rb", "é\x07", "\u00ad", "\ue000", "\u06271", "\U0001f642"],
+)
 def test_no_passwords(password):
     with pytest.raises(BadPassword):
         hash_password(password)
