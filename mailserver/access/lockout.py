@@ -18,6 +18,7 @@ never locked out, nor is an exempt one.
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 
 from attrs import define, field, frozen
@@ -147,6 +148,7 @@ class Lockout:
             journal.locked(*key, self.rules.seconds)
 
 
+@lru_cache(4096)  # asked several times for every session
 def network_of(client: str) -> str:
     """What is counted as one client: the IPv4 address, the IPv6 /64; empty for what is neither."""
     try:

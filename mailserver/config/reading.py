@@ -213,6 +213,7 @@ class _Reading:
             login.failures,
             login.lockout,
             self._networks(login.exempt_networks, "login", "exempt_networks"),
+            login.remember,
         )
 
     def problems(self) -> Iterator[Problem]:

@@ -223,6 +223,7 @@ class _Login(Table):
     failures: Annotated[int, Field(ge=0, le=1000)] = 10
     lockout: _Wait = 900.0
     exempt_networks: _Networks = Field(default_factory=list)
+    remember: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 3600.0
 
 
 class _TLS(Table):

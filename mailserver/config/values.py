@@ -70,12 +70,14 @@ class Login:
     :ivar failures: wrong passwords for one account from one address that lock it out; 0: none do.
     :ivar lockout: for how long.
     :ivar exempt_networks: who is never locked out.
+    :ivar remember: for how long a right password is known again without hashing; 0: not at all.
     """
 
     plaintext_networks: Networks
     failures: int
     lockout: float
     exempt_networks: Networks
+    remember: float
 
 
 @frozen

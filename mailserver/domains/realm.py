@@ -2,9 +2,10 @@
 
 Hashing goes on in a :class:`~mailserver.threads.Pool` of its own: a storm of logins delays logins, not mail.
 A name that does not exist costs the same hashing as one that does, in the scheme usual in its domain, and
-gets the same answer. A password that was right once is known again without hashing, by an
-HMAC under a key that never leaves the process, for as long as the stored hash stays the same; POP3 clients
-that poll every minute would otherwise cost a core.
+gets the same answer. A password that was right is known again for a while without hashing, by a keyed
+BLAKE2 of it and of the stored hash, under a key that never leaves the process; a user who is disabled or
+gone, or whose stored hash is another one, is never known again. POP3 clients that poll every minute would
+otherwise cost a core.
 
 Whoever has guessed too often is turned away before anything is hashed, and a wrong password is answered
 after a delay that grows (:class:`~mailserver.interfaces.ILockout`), whatever the service.
@@ -18,6 +19,7 @@ import hmac
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -42,6 +44,7 @@ __all__ = ["AvatarMaker", "Checker", "LockedOut", "Login", "Realm", "login_pool"
 AvatarMaker = Callable[[Account], Awaitable[tuple[object, Callable[[], None]]]]
 """Makes what an account gets for one interface: the avatar, and what ends it."""
 
+_REMEMBER = 3600.0
 _REMEMBERED = 10_000  # accounts whose password is known again: some hundred octets each
 
 
@@ -60,7 +63,9 @@ class Checker:
 
     :param pool: hashes; see :func:`login_pool`.
     :param lockout: who has guessed too often.
-    :param clock: for the delay of an answer.
+    :param clock: for the delay of an answer, and for how long a password is known again.
+    :ivar remember: for how many seconds after it was hashed a right password is known again; 0: not at all.
+        May be changed at any time.
     """
 
     credentialInterfaces = (IUsernamePassword, IProof)
@@ -70,8 +75,9 @@ class Checker:
         self._pool = pool
         self._lockout = lockout
         self._clock = clock
+        self.remember = _REMEMBER
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._known: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def requestAvatarId(self, credentials: ICredentials) -> "Deferred[Any]":
         """The account, or :class:`UnauthorizedLogin` (:class:`ICredentialsChecker`)."""
@@ -83,15 +89,15 @@ class Checker:
         who = self._directory.login_key(login) or credentials.username.decode("utf-8", "backslashreplace")
         self._check_lock(credentials, client, who)
         if IProof.providedBy(credentials):
-            guess, (account, reason) = b"", self._check_proof(login, credentials.right)
+            password, (account, reason) = None, self._check_proof(login, credentials.right)
         else:
             password = credentials.password
-            guess = hmac.digest(self._key, who.encode() + b"\0" + password, "sha256")[:8]
             account, reason = await self._check(login, password)
             # Guesses that were all on their way before the first was wrong are no way around the lock.
             self._check_lock(credentials, client, who)
         self._note(credentials, who, account, reason)
         if account is None:
+            guess = b"" if password is None else self._mark(who, password)[:8]
             await deferLater(self._clock, self._lockout.failed(client, who, guess))
             raise UnauthorizedLogin
         self._lockout.succeeded(client, who)
@@ -116,8 +122,8 @@ class Checker:
         if user is None:
             await self._pool.run(verify, self._directory.decoy(login), password)
             return None, "no such user"
-        mark = hmac.digest(self._key, user.password.encode() + b"\0" + password, "sha256")
-        if not hmac.compare_digest(self._known.get(user.account.name, b""), mark):
+        mark = self._mark(user.password, password)
+        if not self._is_known(user.account.name, mark):
             if not await self._pool.run(verify, user.password, password):
                 return None, "wrong password"
             self._remember(user.account.name, mark)
@@ -133,8 +139,19 @@ class Checker:
             return None, "no such user"
         return _open(user) if right else (None, "wrong proof")
 
+    def _mark(self, what: str, password: bytes) -> bytes:
+        # Neither a stored hash nor a name of anybody's has a NUL in it.
+        return blake2b(what.encode() + b"\0" + password, digest_size=32, key=self._key).digest()
+
+    def _is_known(self, name: str, mark: bytes) -> bool:
+        known, since = self._known.get(name, (b"", 0.0))
+        return hmac.compare_digest(known, mark) and self._clock.seconds() - since < self.remember
+
     def _remember(self, name: str, mark: bytes) -> None:
-        self._known[name] = mark
+        if not self.remember:
+            self._known.clear()
+            return
+        self._known[name] = (mark, self._clock.seconds())
         self._known.move_to_end(name)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)

@@ -51,12 +51,12 @@ class Front:
     ) -> None:
         self._storage = storage
         self._counters = counters
-        self._take_rules(config)
         self._oldest_for_all = config.tls.minimum
         self._office = self._build_office(reactor, config, chores)
         self._certificates = Certificates()
         self._certificates.oldest = self._oldest_tls
         self._sessions = self._build_sessions(reactor, config, self._build_logins(reactor))
+        self._take_rules(config)
         self.listeners = Listeners(reactor, self._sessions, self._certificates, self._is_proxy)
 
     def _build_office(self, reactor: Any, config: Config, chores: Pool) -> Office:
@@ -81,8 +81,8 @@ class Front:
         self._passwords = login_pool(reactor.callFromThread)
         self._verifiers = Verifiers(directory, b"")  # the key is read at the start
         realm = Realm({IMailboxPOP3: self._open_maildrop, IMessageDeliveryFactory: self._make_sender})
-        checker = Checker(directory, self._passwords, self._counters.lockout, reactor)
-        return Logins(Portal(realm, [checker]), self._verifiers.mechanisms, self._may_log_in_plainly)
+        self._checker = Checker(directory, self._passwords, self._counters.lockout, reactor)
+        return Logins(Portal(realm, [self._checker]), self._verifiers.mechanisms, self._may_log_in_plainly)
 
     def _build_sessions(self, reactor: Any, config: Config, logins: Logins) -> dict[str, SessionFactory]:
         """What is spoken, by the service's name."""
@@ -138,6 +138,7 @@ class Front:
     def _take_rules(self, config: Config) -> None:
         self._plaintext = Networks(config.login.plaintext_networks)
         self._proxies = Networks(config.proxy.networks)
+        self._checker.remember = config.login.remember
 
     def _may_log_in_plainly(self, client: str) -> bool:
         profile = self._profile(client)

@@ -158,7 +158,44 @@ class CheckerTests(TestCase):
         self.successResultOf(self.ask(b"alice", b"secret"))
         self.successResultOf(self.ask(b"bob", b"other"))
         assert list(self.checker._known) == ["bob@a.example"]
-        assert b"other" not in self.checker._known["bob@a.example"]
+        assert b"other" not in self.checker._known["bob@a.example"][0]
+
+    def test_a_right_password_is_known_for_as_long_as_it_may(self):
+        self.checker.remember = 60.0
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        self.clock.advance(59.9)
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        assert len(self.pool.calls) == 1
+        self.clock.advance(0.1)  # since it was hashed, not since it was known
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        assert len(self.pool.calls) == 2
+
+    def test_nothing_is_remembered_where_that_is_off(self):
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        self.checker.remember = 0.0
+        for _ in range(2):
+            self.successResultOf(self.ask(b"alice", b"secret"))
+        assert len(self.pool.calls) == 3
+        assert not self.checker._known
+
+    def test_a_wrong_password_is_never_remembered(self):
+        for _ in range(2):
+            self.failureResultOf(self.ask(b"alice", b"wrong"), UnauthorizedLogin)
+        assert len(self.pool.calls) == 2
+        assert not self.checker._known
+
+    def test_a_known_password_does_not_let_the_disabled_in(self):
+        self.successResultOf(self.ask(b"alice", b"secret"))
+        self.directory.replace(tree("alice:{PLAIN}secret:disabled\n"))
+        self.failureResultOf(self.ask(b"alice", b"secret"), UnauthorizedLogin)
+        self.directory.replace(tree("bob:{PLAIN}other\n"))
+        self.failureResultOf(self.ask(b"alice", b"secret"), UnauthorizedLogin)
+
+    def test_a_password_is_known_for_its_own_account_alone(self):
+        self.directory.replace(tree("alice:{PLAIN}secret\nbob:{PLAIN}secret\n"))
+        for name in (b"alice", b"bob"):
+            self.successResultOf(self.ask(name, b"secret"))
+        assert len(self.pool.calls) == 2
 
     def test_a_changed_hash_is_asked_again(self):
         self.successResultOf(self.ask(b"alice", b"secret"))
