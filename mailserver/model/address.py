@@ -17,7 +17,7 @@ __all__ = ["NULL_SENDER", "Address"]
 _DOT_ATOM = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]+(?:\.[^\x00-\x20\x7f()<>\[\]:;@\\,.\"]+)*")
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Address:
     """One mailbox name. ``Address("", "")`` is the null reverse-path ``<>``.
 

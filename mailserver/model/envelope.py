@@ -56,7 +56,7 @@ class Origin:
     login: str = ""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Recipient:
     """One recipient as it is to be delivered, after aliases.
 

@@ -61,6 +61,8 @@ class Failings:
 
     def order(self, exchangers: Sequence[Exchanger]) -> tuple[Exchanger, ...]:
         """The same, with those that failed lately at the end; else in the order they were in."""
+        if len(exchangers) < 2:
+            return tuple(exchangers)
         hosts = (list(group) for _, group in groupby(exchangers, lambda one: one.host))
         by_family = [one for host in hosts for one in sorted(host, key=self._family_fails)]
         return tuple(sorted(by_family, key=self._fails))

@@ -46,6 +46,7 @@ _LONGEST_NEGATIVE_LIFE = 300.0
 _FAILURE_LIFE = 5.0
 """Seconds that an answer, a negative answer and the lack of one are kept at most."""
 
+_FAMILIES = RdataType.AAAA, RdataType.A
 _PAYLOAD = 1232
 _TRIES = 2.5
 """How often one server is tried within the timeout: the third try gets only half its time."""
@@ -61,7 +62,10 @@ async def all_of(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
     Cancelling it cancels all.
     """
-    running = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
+    waiting = list(coroutines)
+    if len(waiting) == 1:
+        return [await waiting[0]]
+    running = [Deferred.fromCoroutine(coroutine) for coroutine in waiting]
     results: list[Any] = []
     for _, result in await DeferredList(running, consumeErrors=True):
         if isinstance(result, Failure):
@@ -160,9 +164,14 @@ class Resolver:
 
     async def addresses(self, name: str) -> tuple[str, ...]:
         """All IPv6 and IPv4 addresses. One family failing while the other answers is not a failure."""
-        answers = await all_of(self._answer(name, kind) for kind in (RdataType.AAAA, RdataType.A))
+        answers = self._known(name.lower()) or await all_of(self._answer(name, kind) for kind in _FAMILIES)
         found = tuple(record.address for answer in answers for record in answer.records)
         return found or _gravest(answers).unwrap()
+
+    def _known(self, name: str) -> list[_Answer]:
+        """What is known of the addresses; empty unless it is known of both families."""
+        known = [self._cache.get((name, kind)) for kind in _FAMILIES]
+        return [answer for answer in known if answer is not None] if None not in known else []
 
     async def txt(self, name: str) -> tuple[bytes, ...]:
         """The TXT records, the strings of each joined."""

@@ -8,6 +8,7 @@ over it, :mod:`mailserver.smtp.transmitter` opens and leaves it. It promises, wh
 - Each reply answers one command, in order (RFC 2920 §3.1). A reply that nobody asked for, in the midst of
   a message or behind the last one owed, ends the connection; what had been answered before still counts.
 - Every wait ends: each has its deadline (RFC 5321 §4.5.3.2), and all together have ``until``.
+- What is said leaves at once where the kernel takes it, and waits for the reactor's next turn where not.
 - Memory is bounded: replies by :class:`mailserver.wire.replies.ReplyReader`, content by the transport,
   which says when the host has enough to read.
 - After STARTTLS nothing that came before TLS is left (RFC 3207 §4.2): a host that said anything behind
@@ -33,6 +34,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
 from twisted.mail.smtp import ESMTPClient
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -123,7 +125,10 @@ class Conversation(ESMTPClient):
         self._blocked = False
         self._trouble: HostTrouble | None = None
         self._changed: defer.Deferred[None] | None = None
+        self._end = 0.0  # when who waits has waited too long
+        self._alarm: IDelayedCall | None = None  # rings at _end, or before: then it is set anew
         self._leaving: IDelayedCall | None = None
+        self._at_once = False
 
     @property
     def is_idle(self) -> bool:
@@ -143,11 +148,12 @@ class Conversation(ESMTPClient):
                 # Whatever let this through: it must not become a command of its own on the wire.
                 raise ValueError("CR, LF or NUL in a command")
         self._owed += len(commands)
-        super().sendLine(b"\r\n".join(commands))
+        self._put(b"\r\n".join(commands) + b"\r\n")
 
     async def answer(self, what: str, seconds: float) -> Reply:
         """The reply to the oldest command that has not had its. ``what`` names that for the record."""
-        await self._until(lambda: bool(self._answers), seconds, f"no answer to {what}")
+        if not self._answers:
+            await self._until(self._answers.__len__, seconds, f"no answer to {what}")
         reply = self._answers.popleft()
         self.heard += 1
         if reply.code == 421:
@@ -167,7 +173,7 @@ class Conversation(ESMTPClient):
         Trouble that carries a reply is what the host said in the midst of it.
         """
         self._check()
-        self.transport.write(data)
+        self._put(data)
         await self._until(lambda: not self._blocked, self.deadlines.block, "no content taken")
         self._check()
 
@@ -175,7 +181,7 @@ class Conversation(ESMTPClient):
         """Send the end of the content, final dot included; the host owes the replies to it."""
         self._check()
         self._owed += replies
-        self.transport.write(data)
+        self._put(data)
 
     async def secure(self) -> None:
         """Begin TLS, after the 220 to STARTTLS. Raises :class:`TLSTrouble` when it does not come about."""
@@ -191,6 +197,7 @@ class Conversation(ESMTPClient):
         await self._shake_hands()
 
     async def _shake_hands(self) -> None:
+        self._at_once = False
         self.transport.startTLS(self.context)
         try:
             await self._until(lambda: bool(self.tls), self.deadlines.handshake, "no TLS handshake")
@@ -219,24 +226,57 @@ class Conversation(ESMTPClient):
         if self._trouble is not None:
             raise self._trouble
 
-    async def _until(self, ready: Callable[[], bool], seconds: float, what: str) -> None:
+    def _put(self, data: bytes) -> None:
+        transport = self.transport
+        # As long as nothing of ours waits in the transport nothing can be overtaken. It never has anything
+        # waiting that is not in its dataBuffer, because doWrite() has just moved it there.
+        if not self._at_once or transport.dataBuffer:
+            transport.write(data)
+            return
+        sent = transport.writeSomeData(data)
+        if sent != len(data):
+            # An exception in the place of a number is met again by the reactor, which ends the connection.
+            transport.write(data[sent:] if isinstance(sent, int) else data)
+            transport.doWrite()
+
+    async def _until(self, ready: Callable[[], object], seconds: float, what: str) -> None:
         """Return when ``ready``; raise when it cannot become so, or takes too long."""
         begun = self._clock.seconds()
         end = min(begun + seconds, self.until)
         while not ready():
             self._check()
             try:
-                await self._change(max(end - self._clock.seconds(), 0.0))
+                await self._change(end)
             except defer.TimeoutError:
                 self.abandon(HostTrouble(f"{what} within {self._clock.seconds() - begun:.0f} s", "4.4.2"))
 
-    async def _change(self, seconds: float) -> None:
+    async def _change(self, end: float) -> None:
         """Return when something has happened. Raises ``TimeoutError``."""
+        self._end = end
+        self._set_alarm()
         self._changed = defer.Deferred()
         try:
-            await self._changed.addTimeout(seconds, self._clock)
+            await self._changed
         finally:
             self._changed = None
+
+    def _set_alarm(self) -> None:
+        """One timer serves many waits: it is moved only where it would ring too late."""
+        wait = max(self._end - self._clock.seconds(), 0.0)
+        if self._alarm is None:
+            self._alarm = self._clock.callLater(wait, self._ring)
+        elif self._alarm.getTime() > self._end:
+            self._alarm.reset(wait)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._changed is None:
+            return
+        if self._clock.seconds() < self._end:
+            self._set_alarm()
+            return
+        changed, self._changed = self._changed, None
+        changed.errback(defer.TimeoutError())
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, None
@@ -249,6 +289,8 @@ class Conversation(ESMTPClient):
         # Not the base's, which would set up its state machine and its timer.
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
+        # A wrapper around a connection, such as TLS, must not be passed by.
+        self._at_once = isinstance(self.transport, Connection)
         # As a push producer we are told when the host does not read.
         self.transport.registerProducer(self, True)
 
@@ -276,6 +318,9 @@ class Conversation(ESMTPClient):
             self._trouble = HostTrouble(f"connection lost: {reason.getErrorMessage()}", "4.4.2")
         if self._leaving is not None and self._leaving.active():
             self._leaving.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         self.gone.callback(None)
         self._wake()
 

@@ -21,7 +21,7 @@ class _Kept:
     key: Hashable
     conversation: Conversation
     used: int
-    alarm: IDelayedCall
+    until: float
 
 
 class Standby:
@@ -37,7 +37,8 @@ class Standby:
         self._seconds = seconds
         self._most = most
         self._uses = uses
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()  # in the order in which their time ends
+        self._alarm: IDelayedCall | None = None
 
     @property
     def is_used(self) -> bool:
@@ -52,20 +53,18 @@ class Standby:
         if not self._seconds or used >= self._uses or not conversation.is_idle:
             conversation.leave()
             return
-        number = id(conversation)
-        alarm = self._clock.callLater(self._seconds, self._expire, number)
-        self._kept[number] = _Kept(key, conversation, used, alarm)
+        until = self._clock.seconds() + self._seconds
+        self._kept[id(conversation)] = _Kept(key, conversation, used, until)
         if len(self._kept) > self._most:
-            _, oldest = self._kept.popitem(last=False)
-            oldest.alarm.cancel()
-            oldest.conversation.leave()
+            self._leave_oldest()
+        if self._alarm is None:
+            self._alarm = self._clock.callLater(self._seconds, self._ring)
 
     def take(self, key: Hashable) -> tuple[Conversation, int] | None:
         """A connection for this key, and how many messages it has been offered."""
         for number, kept in reversed(self._kept.items()):
             if kept.key == key:
                 del self._kept[number]
-                kept.alarm.cancel()
                 if kept.conversation.is_idle:
                     return kept.conversation, kept.used
                 kept.conversation.leave()
@@ -75,9 +74,22 @@ class Standby:
     def clear(self) -> None:
         """Leave them all."""
         while self._kept:
-            _, kept = self._kept.popitem()
-            kept.alarm.cancel()
-            kept.conversation.leave()
+            self._leave_oldest()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
-    def _expire(self, number: int) -> None:
-        self._kept.pop(number).conversation.leave()
+    def _ring(self) -> None:
+        """One timer serves them all; what was kept after it was set waits for the next."""
+        self._alarm = None
+        now = self._clock.seconds()
+        while self._kept:
+            wait = next(iter(self._kept.values())).until - now
+            if wait > 0:
+                self._alarm = self._clock.callLater(wait, self._ring)
+                return
+            self._leave_oldest()
+
+    def _leave_oldest(self) -> None:
+        _, oldest = self._kept.popitem(last=False)
+        oldest.conversation.leave()

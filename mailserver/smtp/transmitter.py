@@ -97,23 +97,23 @@ class _Errand:
     content: IContent
     recipients: Sequence[Recipient]
     until: float
+    terms: _Terms
 
-    @property
-    def terms(self) -> _Terms:
-        """How it has to be done."""
-        exchanger = self.exchanger
-        strict = self.envelope.requiretls or exchanger.login is not None
-        security = Security.VERIFY if strict else exchanger.security
-        return _Terms(
-            exchanger.host,
-            exchanger.address,
-            exchanger.port,
-            Security.NONE if exchanger.is_socket else security,
-            exchanger.login,
-            exchanger.wrapped,
-            exchanger.lmtp,
-            exchanger.roots,
-        )
+
+def _terms(exchanger: Exchanger, envelope: Envelope) -> _Terms:
+    """How a message has to be brought to a host."""
+    strict = envelope.requiretls or exchanger.login is not None
+    security = Security.VERIFY if strict else exchanger.security
+    return _Terms(
+        exchanger.host,
+        exchanger.address,
+        exchanger.port,
+        Security.NONE if exchanger.is_socket else security,
+        exchanger.login,
+        exchanger.wrapped,
+        exchanger.lmtp,
+        exchanger.roots,
+    )
 
 
 @implementer(ITransmitter)
@@ -158,7 +158,8 @@ class Transmitter:
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
         begun = self._clock.seconds()
-        errand = _Errand(exchanger, envelope, content, recipients, begun + self.deadlines.attempt)
+        terms = _terms(exchanger, envelope)
+        errand = _Errand(exchanger, envelope, content, recipients, begun + self.deadlines.attempt, terms)
         tls, outcomes = await self._run(errand)
         seconds = self._clock.seconds() - begun
         journal.attempted(envelope.id, exchanger, exchanger.preference, _sum_up(outcomes), seconds, tls)

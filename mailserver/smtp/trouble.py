@@ -55,6 +55,7 @@ def said(reply: Reply) -> str:
 
 def in_one_line(text: str) -> str:
     """A stranger's text made fit for journal and reports: one line, printable, of bounded length."""
-    text = "".join(character if character.isprintable() else " " for character in text)
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

@@ -128,22 +128,36 @@ class ReplyReader:
 
     def _take(self, line: bytes) -> Reply | None:
         """Take one line; the reply, if this was its last."""
-        match = _REPLY_LINE.fullmatch(line)
-        if not match:
-            raise BadSyntax("not a reply line")
-        code, mark, text = match.groups()
+        code, mark, text = _cut_line(line)
         if self._texts and code != self._code:
             raise BadSyntax("a reply with two codes")
         if len(self._texts) >= self._most_lines:
             raise BadSyntax("a reply of too many lines")
         self._code = code
-        self._texts.append(_CONTROL.sub(" ", (text or b"").decode("utf-8", "replace")))
+        self._texts.append(text)
         self._begun += len(line) + 2
         if mark == b"-":
             return None
-        reply = _assemble(int(code), self._texts)
+        texts = self._texts
+        reply = _assemble_one(int(code), texts[0]) if len(texts) == 1 else _assemble(int(code), texts)
         self._begin()
         return reply
+
+
+# Hosts say the same few things over and over.
+@lru_cache(maxsize=256)
+def _cut_line(line: bytes) -> tuple[bytes, bytes | None, str]:
+    """The code, the mark behind it, and the text of a line. Raises :class:`BadSyntax`."""
+    match = _REPLY_LINE.fullmatch(line)
+    if not match:
+        raise BadSyntax("not a reply line")
+    code, mark, text = match.groups()
+    return code, mark, _CONTROL.sub(" ", (text or b"").decode("utf-8", "replace"))
+
+
+@lru_cache(maxsize=256)
+def _assemble_one(code: int, text: str) -> Reply:
+    return _assemble(code, [text])
 
 
 def _assemble(code: int, texts: list[str]) -> Reply:

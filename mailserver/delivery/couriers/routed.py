@@ -55,6 +55,9 @@ class RoutedCourier:
         for recipient in recipients:
             route = self.choose(recipient, envelope)
             groups.setdefault(-1 if route is None else self._routes.index(route), []).append(recipient)
+        if len(groups) == 1:
+            ((number, group),) = groups.items()
+            return await self._follow(number, envelope, content, group)
         outcomes: dict[Recipient, Outcome] = {}
         for some in await together(
             self._follow(number, envelope, content, group) for number, group in groups.items()

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.mail.smtp import ESMTPClient
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -271,9 +273,98 @@ class TestDeadlines:
         answer.deferred.cancel()
         with pytest.raises(CancelledError):
             answer.result()
-        assert not peer.clock.getDelayedCalls()
         peer.says(b"220 late\r\n")
+        peer.clock.advance(301)
+        assert not peer.line.aborted  # nobody waited any more
         peer.hangs_up()
+        assert not peer.clock.getDelayedCalls()
+
+
+class Pipe(Connection):
+    """A connection whose kernel takes so many octets at a time."""
+
+    def __init__(self) -> None:
+        FileDescriptor.__init__(self, reactor=MemoryReactor())
+        self.connected = True
+        self.taken = b""
+        self.room: list[Any] = []
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing to set."""
+
+    def writeSomeData(self, data: bytes) -> Any:
+        room = self.room.pop(0) if self.room else len(data)
+        if isinstance(room, int):
+            self.taken += bytes(data[:room])
+            return min(room, len(data))
+        return room
+
+
+class TestAtOnce:
+    """What is said goes to the kernel at once; nothing ever overtakes what the kernel did not take."""
+
+    def conversation(self) -> tuple[Conversation, Pipe]:
+        pipe = Pipe()
+        conversation = Conversation(b"mail.example.lan", None, Deadlines(), Clock(), 1e9)
+        conversation.makeConnection(pipe)
+        conversation.dataReceived(b"220 mx\r\n")
+        assert Outcome(conversation.answer("the connection", 1)).result().code == 220
+        return conversation, pipe
+
+    def test_no_turn_of_the_reactor_is_waited_for(self) -> None:
+        conversation, pipe = self.conversation()
+        conversation.say(b"NOOP", b"NOOP")
+        assert pipe.taken == b"NOOP\r\nNOOP\r\n"
+        assert not pipe.reactor.getWriters()
+
+    def test_what_the_kernel_does_not_take_goes_first_when_it_does(self) -> None:
+        conversation, pipe = self.conversation()
+        pipe.room = [3, 0]
+        conversation.say(b"MAIL FROM:<>")
+        conversation.say(b"RCPT TO:<a@example.org>")
+        conversation.finish(b".\r\n")
+        assert pipe.taken == b"MAI"
+        assert pipe.reactor.getWriters() == [pipe]
+        while pipe.reactor.getWriters():
+            pipe.room = [5]
+            assert pipe.doWrite() is None
+        assert pipe.taken == b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\n.\r\n"
+        conversation.say(b"NOOP")
+        assert pipe.taken.endswith(b".\r\nNOOP\r\n")
+
+    def test_an_early_answer_lets_nothing_overtake(self) -> None:
+        """A host that answers the final dot before it has it may be asked on; the rest goes out before."""
+        conversation, pipe = self.conversation()
+        pipe.room = [2, 0]
+        conversation.finish(b"0123456789\r\n.\r\n")
+        conversation.dataReceived(b"552 too much\r\n")
+        conversation.say(b"RSET")
+        assert pipe.taken == b"01"
+        while pipe.reactor.getWriters():
+            assert pipe.doWrite() is None
+        assert pipe.taken == b"0123456789\r\n.\r\nRSET\r\n"
+
+    def test_a_connection_that_is_gone_is_left_to_the_reactor(self) -> None:
+        conversation, pipe = self.conversation()
+        pipe.room = [ConnectionLost(), ConnectionLost()]
+        conversation.say(b"NOOP")
+        assert pipe.reactor.getWriters() == [pipe]
+        conversation.connectionLost(Failure(ConnectionLost()))
+        with pytest.raises(HostTrouble):
+            conversation.say(b"NOOP")
+
+    def test_what_surrounds_a_connection_is_not_passed_by(self) -> None:
+        """A wrapper, as of TLS, shows all that the connection in it has, and must see what is said."""
+
+        class Wrapper(Line):
+            def writeSomeData(self, data: bytes) -> int:
+                raise AssertionError("past the wrapper")
+
+        conversation = Conversation(b"mail.example.lan", None, Deadlines(), Clock(), 1e9)
+        line = Wrapper()
+        conversation.makeConnection(line)
+        conversation.say(b"NOOP")
+        assert line.value() == b"NOOP\r\n"
 
 
 class TestContent:
@@ -331,6 +422,7 @@ class TestTLS:
         peer.conversation.handshakeCompleted()
         assert secure.result() is None
         assert peer.conversation.tls == "TLSv1.3 TLS_AES_256_GCM_SHA384"
+        peer.hangs_up()
         assert not peer.clock.getDelayedCalls()
 
     @pytest.mark.parametrize(
