@@ -1,6 +1,7 @@
 # make run   from a fresh clone to a running server with a demo domain
 # make test  from a fresh clone to a passed suite: lint, types, floors, all tests
 # make fuzz  look for input that a protocol cannot stand, for long: FUZZ_EXAMPLES=1000000 for very long
+# make bench measure this server, and Postfix and Dovecot beside it where they are installed (as root)
 # None needs root. All are quick the second time: the environment is made anew only when setup.cfg changes.
 
 # The first Python that is new enough; PYTHON=… overrides.
@@ -17,10 +18,10 @@ CONFIG ?= etc/mailserver.toml
 # More workers than cores: many tests wait for a server or a client most of their time.
 PYTEST_ARGS ?= -n 4 --dist worksteal
 
-.PHONY: help run selftest test lint types floors check fuzz rooms format clean
+.PHONY: help run selftest test lint types floors check fuzz bench bench-micro rooms format clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "mailserver needs Python 3.11 or newer (make PYTHON=/path/to/python)"; exit 1; }
@@ -35,6 +36,11 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing what the tests need …"
 	@$(INSTALL) $(EDITABLE) '.[dev]' $(OR_SAY_WHY)
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@echo "Installing what draws the picture …"
+	@$(INSTALL) $(EDITABLE) '.[bench]' $(OR_SAY_WHY)
 	@touch $@
 
 # "mailctl hello" waits in the background until the server listens, then says what to try.
@@ -62,6 +68,14 @@ check: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 0 tests/fuzz/fuzz_protocols.py
+
+# BENCH_ARGS="--scenario relay --rounds 3"; python -m benchmarks --help. Interrupted, "--resume" goes on.
+bench: $(VENV)/.installed-bench
+	@mkdir -p build
+	$(BIN)/python -m benchmarks --json build/bench.json --picture build/bench.svg $(BENCH_ARGS)
+
+bench-micro: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.micro
 
 rooms:
 	@$(PYTHON) docs/rooms.py

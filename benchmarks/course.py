@@ -1,0 +1,84 @@
+"""The course of a run: every scenario on every server, in turn, round after round.
+
+All servers of a scenario stand at the same time, and each round measures one after the other, beginning
+with another one each time: whatever else the machine does meanwhile hits all alike. Each scenario starts
+them anew. A server that fails is told about and started again for the next round; what it did before
+counts.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.server import Server
+from benchmarks.results import Result
+from benchmarks.scenarios import Scenario, Stage
+
+__all__ = ["Maker", "play"]
+
+Maker = Callable[[Path], Server]
+"""Makes a server, not started, below a new directory."""
+
+
+def play(
+    scenario: Scenario,
+    makers: Sequence[Maker],
+    rounds: int,
+    stage: Stage,
+    directory: Path,
+    tell: Callable[[str], Any],
+) -> Result:
+    """Play one scenario."""
+    result = Result(scenario.name, scenario.title, scenario.unit, scenario.less_is_better)
+    with ExitStack() as stack:
+        cast = [_Part(make, directory / str(number), stage) for number, make in enumerate(makers)]
+        for part in cast:
+            stack.callback(part.end)
+        for turn in range(min(rounds, scenario.rounds)):
+            first = turn % len(cast)
+            for part in cast[first:] + cast[:first]:
+                part.play(scenario, result, tell)
+    return result
+
+
+class _Part:
+    """One server in one scenario."""
+
+    def __init__(self, make: Maker, directory: Path, stage: Stage) -> None:
+        self._make = make
+        self._directory = directory
+        self._stage = stage
+        self._lives = 0
+        self._server: Server | None = None
+
+    def play(self, scenario: Scenario, result: Result, tell: Callable[[str], Any]) -> None:
+        name = ""
+        try:
+            server = self._ready(scenario)
+            name = server.name
+            sample = scenario.measure(server, self._stage)
+        except Exception as error:  # whatever it was, the others go on
+            name = name or (self._server.name if self._server else self._directory.name)
+            result.failures[name] = f"{type(error).__name__}: {error}"
+            tell(f"  {scenario.name}: {name} failed: {result.failures[name]}")
+            self.end()
+            return
+        result.samples.setdefault(name, []).append(sample)
+        cpu = "" if sample.cpu is None else f"  {sample.cpu:8.0f} µs"
+        tell(f"  {scenario.name:16} {name:22} {sample.value:10.1f} {scenario.unit:12}{cpu}")
+
+    def _ready(self, scenario: Scenario) -> Server:
+        if self._server is None:
+            self._lives += 1
+            place = self._directory / str(self._lives)
+            place.mkdir(parents=True)
+            self._server = self._make(place)
+            self._server.start()
+            scenario.prepare(self._server, self._stage)
+        return self._server
+
+    def end(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
