@@ -5,7 +5,8 @@ one does nothing until it is awaited. Nothing here may be called from a thread o
 A test per implementation holds it against its interface with ``verifyObject``.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Self, TypeVar
 
 from attrs import frozen
 from zope.interface import Attribute, Interface
@@ -15,9 +16,11 @@ from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.model.exchanger import MX, Exchanger
 from mailserver.model.outcome import Outcome
 from mailserver.model.source import BUILT_IN, Source
+from mailserver.model.tlsa import TLSA
 
 __all__ = [
     "Account",
+    "Answers",
     "Declined",
     "Duty",
     "Forward",
@@ -256,17 +259,42 @@ class Unanswered(Exception):
     """SERVFAIL, REFUSED, a timeout, or no server: nobody knows. Temporary, always."""
 
 
+T = TypeVar("T")
+
+
+class Answers(tuple[T, ...]):
+    """The records of an answer.
+
+    :ivar secure: DNSSEC vouches for them, and for all aliases on the way, says a resolver that is believed in
+        this (RFC 4035 §3.2.3).
+    :ivar name: who has them, at the end of all aliases; empty where nobody has said.
+    """
+
+    secure: bool
+    name: str
+
+    def __new__(cls, records: Iterable[T] = (), secure: bool = False, name: str = "") -> Self:
+        answers = super().__new__(cls, records)
+        answers.secure = secure
+        answers.name = name
+        return answers
+
+
 class IResolver(Interface):
     """What mail asks of DNS. Names are A-labels without the final dot.
 
-    Every method raises :class:`NoSuchName`, :class:`NoSuchData` or :class:`Unanswered`.
+    Every method raises :class:`NoSuchName`, :class:`NoSuchData` or :class:`Unanswered`. An answer that DNSSEC
+    says is forged is the last of these.
     """
 
-    async def mx(name: str) -> tuple[MX, ...]:
+    async def mx(name: str) -> Answers[MX]:
         """The MX records, in no order. A null MX is one record with an empty host (RFC 7505)."""
 
-    async def addresses(name: str) -> tuple[str, ...]:
+    async def addresses(name: str) -> Answers[str]:
         """All IPv6 and IPv4 addresses. One family failing while the other answers is not a failure."""
+
+    async def tlsa(name: str) -> Answers[TLSA]:
+        """The TLSA records (RFC 6698), usable or not."""
 
     async def txt(name: str) -> tuple[bytes, ...]:
         """The TXT records, the strings of each joined."""

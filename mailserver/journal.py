@@ -12,6 +12,7 @@ the terminal's cursor. In structured observers the fields stand under the same n
 ``ordered``   the mail hosts of a domain, in the order in which they are asked
 ``routed``    recipients take the way that a ``[[route]]`` table says
 ``attempted`` a mail host was asked: which, and how it went
+``downgraded`` mail for a domain went less protected than before, and nothing forbade it
 ``delivered`` a recipient's mail went on, to a mailbox or a host
 ``delayed``   … did not, and will be tried again, when
 ``failed``    … did not, and never will
@@ -37,7 +38,7 @@ from twisted.logger import Logger, LogLevel
 
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID
-from mailserver.model.exchanger import Exchanger
+from mailserver.model.exchanger import Demand, Exchanger, Level
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome
 from mailserver.model.source import Source
 
@@ -46,6 +47,7 @@ __all__ = [
     "attempted",
     "delayed",
     "delivered",
+    "downgraded",
     "failed",
     "fetched",
     "listening",
@@ -168,22 +170,40 @@ def routed(id: QueueID, recipients: Iterable[Address], to: str, rule: Source) ->
 
 
 def attempted(
-    id: QueueID, exchanger: Exchanger, preference: int, result: str, seconds: float, tls: str
+    id: QueueID, exchanger: Exchanger, result: str, seconds: float, tls: str, demand: Demand
 ) -> None:
-    """A mail host was asked.
+    """A mail host was asked, or passed over because it cannot be what is demanded of it.
 
     :param result: in a few words: what was accepted, delayed, failed, and the telling reply.
-    :param tls: version and cipher; empty when in clear.
+    :param tls: version, cipher, and what proves the host; empty when in clear.
     """
     _write(
         "attempted",
         id=id,
         host=exchanger.host,
         address=exchanger.address,
-        preference=preference,
+        preference=exchanger.preference,
         result=result,
         seconds=f"{seconds:.3f}",
         tls=tls,
+        policy=demand,
+    )
+
+
+def downgraded(
+    id: QueueID, domain: str, exchanger: Exchanger, best: Level, level: Level, reason: str
+) -> None:
+    """Mail for a domain went less protected than before, and nothing forbade it."""
+    _write(
+        "downgraded",
+        LogLevel.warn,
+        id=id,
+        domain=domain,
+        host=exchanger.host,
+        address=exchanger.address,
+        before=best.name.lower(),
+        now=level.name.lower(),
+        reason=reason,
     )
 
 

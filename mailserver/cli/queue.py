@@ -11,7 +11,18 @@ from typing import Any
 import attrs
 import click
 
-from mailserver.cli.steering import clock, filters, listing, order, plain, printable, since, size, table
+from mailserver.cli.steering import (
+    asked,
+    clock,
+    filters,
+    listing,
+    order,
+    plain,
+    printable,
+    since,
+    size,
+    table,
+)
 from mailserver.spool.listing import AGES, Entry, Listing
 from mailserver.spool.orders import FIELDS
 from mailserver.spool.selecting import Selection
@@ -20,6 +31,9 @@ __all__ = ["queue"]
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 _all_option = click.option("--all", "everything", is_flag=True, help="All of the queue, without filters.")
+
+_LATEST = 10
+"""The hosts asked last that are shown of a message."""
 
 
 @click.group()
@@ -149,6 +163,8 @@ def show(context: click.Context, id: str, as_json: bool) -> None:
         click.echo(f"\n  {printable(entry.recipient)}: {_standing(entry, now)}")
         if entry.reply:
             click.echo(f"    last: {printable(_last_word(entry))}")
+    for one in attempts[-_LATEST:]:
+        click.echo(f"\n  {clock(one['at'], now)} {printable(asked(one))}")
 
 
 def _came(facts: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
@@ -21,6 +21,7 @@ from mailserver.spool.opening import DATABASE
 from mailserver.spool.selecting import OPEN, Selection
 
 __all__ = [
+    "asked",
     "clock",
     "filters",
     "listing",
@@ -174,3 +175,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], right: str = ""
         columns = zip(row, widths, head, strict=True)
         spelled = [f"{c:>{w}}" if name in right.split() else f"{c:{w}}" for c, w, name in columns]
         click.echo("  ".join(spelled).rstrip())
+
+
+def asked(attempt: Mapping[str, Any]) -> str:
+    """One host that was asked: what TLS was there, what it had to be, and what came of it."""
+    facts = {name: attempt.get(name, "") for name in ("host", "address", "policy", "seconds", "result")}
+    security = attempt.get("tls") or "without TLS"
+    demanded = f" (policy {facts['policy']})" if facts["policy"] else ""
+    where = f"{facts['host']} [{facts['address']}]"
+    return f"asked {where}, {security}{demanded}, {facts['seconds']} s: {facts['result']}"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from attrs import asdict, define, field
 
-from mailserver.cli.steering import clock, listing, printable, since, size, spool_directory
+from mailserver.cli.steering import asked, clock, listing, printable, since, size, spool_directory
 from mailserver.spool.history import FILE, Event, find, open_for_reading
 from mailserver.spool.listing import Entry, Listing
 
@@ -163,12 +163,7 @@ def _came(origin: Sequence[Any]) -> str:
 
 def _attempts(attempts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, str]]:
     for one in attempts:
-        security = one.get("tls") or "without TLS"
-        yield (
-            one["at"],
-            f"asked {one.get('host')} [{one.get('address')}], {security}, {one.get('seconds')} s:"
-            f" {one.get('result')}",
-        )
+        yield one["at"], asked(one)
 
 
 def _happened(event: Event, id: str) -> str:

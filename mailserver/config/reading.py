@@ -175,7 +175,7 @@ class _Reading:
                 minimum=Version(tls.minimum),
             ),
             proxy=Proxy(self._networks(file.proxy.networks, "proxy", "networks")),
-            dns=DNS(tuple(file.dns.servers), file.dns.timeout),
+            dns=DNS(tuple(file.dns.servers), file.dns.timeout, file.dns.validating),
             delivery=Delivery(
                 port=delivery.port,
                 schedule=Schedule(tuple(delivery.retry), delivery.lifetime, delivery.warn_after),
@@ -185,6 +185,7 @@ class _Reading:
                 greeting_timeout=delivery.greeting_timeout,
                 history=delivery.history,
                 security=Security(delivery.tls),
+                dane=delivery.dane,
                 routes=read_routes(file, self._source, self.path),
             ),
             forwarding=Forwarding(file.forwarding.srs),

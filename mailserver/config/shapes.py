@@ -180,7 +180,7 @@ _Correspondents = list[Annotated[str, BeforeValidator(_parse_correspondents)]]
 _Domains = list[Annotated[str, AfterValidator(parse_domain)]]
 _DomainsBelow = list[Annotated[str, AfterValidator(_parse_domains_below)]]
 _Hops = list[Annotated[Any, BeforeValidator(_parse_hop)]]
-_Security = Literal["none", "may", "encrypt", "verify"]
+_Security = Literal["none", "may", "encrypt", "verify", "dane"]
 _Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 _Over = Literal["delay", "refuse", "hold"]
 
@@ -240,6 +240,7 @@ class _Proxy(Table):
 class _DNS(Table):
     servers: list[Annotated[Any, BeforeValidator(_parse_server)]] = Field(default_factory=list)
     timeout: _Wait = 5.0
+    validating: bool = False
 
 
 class _Delivery(Table):
@@ -253,6 +254,7 @@ class _Delivery(Table):
     greeting_timeout: _Wait = 300.0
     history: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 30 * 86400.0
     tls: _Security = "may"
+    dane: bool = True
 
 
 class _Route(Table):

@@ -113,10 +113,12 @@ class DNS:
     """Whom to ask.
 
     :ivar servers: addresses and ports; empty: as in ``resolv.conf``.
+    :ivar validating: they are believed what they say of DNSSEC also where they are not on this machine.
     """
 
     servers: tuple[tuple[str, int], ...]
     timeout: float
+    validating: bool = False
 
 
 @frozen
@@ -127,6 +129,7 @@ class Delivery:
     :ivar smarthost: hosts in the order in which they are tried; empty: the MX hosts.
     :ivar loopback: whether a mail host with a loopback address is allowed.
     :ivar security: what TLS has to be on the way to hosts for which there is no route.
+    :ivar dane: whether hosts are held against what DNS says of their certificates.
     :ivar routes: the ``[[route]]`` tables, in order.
     :ivar history: for how long it is known what became of mail; 0: not at all.
     """
@@ -139,6 +142,7 @@ class Delivery:
     greeting_timeout: float
     history: float
     security: Security = Security.MAY
+    dane: bool = True
     routes: tuple[Route, ...] = ()
 
 

@@ -30,6 +30,7 @@ from mailserver.delivery.timing import Time
 from mailserver.interfaces import ICourier
 from mailserver.machine.storage import Storage
 from mailserver.model.exchanger import Manner, NextHop
+from mailserver.net.assurance import Assurance
 from mailserver.net.exchangers import Exchangers, Smarthosts
 from mailserver.net.failings import Failings
 from mailserver.net.ourselves import is_our_address
@@ -71,7 +72,9 @@ class Back:
         self._storage = storage
         self._listening = listening
         self._time = Time(reactor, time.time, random.random)
-        self._resolver = Resolver(reactor, config.dns.servers, config.dns.timeout)
+        self._resolver = Resolver(
+            reactor, config.dns.servers, config.dns.timeout, validating=config.dns.validating
+        )
         self._failings = Failings(reactor.seconds)
         self._transmitter = self._build_transmitter(reactor, config, chores)
         self._local = {
@@ -147,9 +150,19 @@ class Back:
             is_ours=is_our_address if set(here) & set(_ALL_ADDRESSES) else lambda _: False,
         )
 
+        assurance = Assurance(self._resolver, delivery.dane)
+        our_assurance = Assurance(self._resolver, delivery.dane, are_ours=True)
+
         def courier(route: Route) -> ICourier:
             finder: Finder = Smarthosts(self._resolver, route.hops) if route.hops else exchangers
-            there = MXCourier(finder, self._transmitter, 10, self._failings, route.manner)
+            there = MXCourier(
+                finder,
+                self._transmitter,
+                10,
+                self._failings,
+                route.manner,
+                our_assurance if route.hops else assurance,
+            )
             # Who speaks LMTP puts mail into mailboxes: nobody looks at SPF there.
             return there if route.to is To.LMTP else self._outside(there)
 
@@ -159,8 +172,9 @@ class Back:
         return RoutedCourier(delivery.routes, courier, courier(otherwise), hosts)
 
     def _rerouted(self, host: str) -> OutsideCourier:
-        hop = NextHop(*parse_host(host))
-        return self._outside(MXCourier(Smarthosts(self._resolver, [hop]), self._transmitter))
+        finder = Smarthosts(self._resolver, [NextHop(*parse_host(host))])
+        assurance = Assurance(self._resolver, are_ours=True)
+        return self._outside(MXCourier(finder, self._transmitter, assurance=assurance))
 
     def _outside(self, courier: ICourier) -> OutsideCourier:
         return OutsideCourier(courier, self._storage.directory, self._storage.senders)

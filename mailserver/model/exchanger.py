@@ -1,10 +1,12 @@
 """Mail hosts, as DNS names them and as they are asked (RFC 5321 §5.1)."""
 
-from enum import Enum
+from enum import Enum, IntEnum
 
 from attrs import field, frozen
 
-__all__ = ["MX", "Exchanger", "Login", "Manner", "NextHop", "Security"]
+from mailserver.model.tlsa import Anchors
+
+__all__ = ["MX", "Demand", "Exchanger", "Level", "Login", "Manner", "NextHop", "Security"]
 
 
 class Security(Enum):
@@ -21,6 +23,35 @@ class Security(Enum):
 
     VERIFY = "verify"
     """It has to be, with a certificate that a trusted root issued for the host's name."""
+
+    DANE = "dane"
+    """It has to be, with a certificate that DNS vouches for (RFC 7672)."""
+
+
+class Level(IntEnum):
+    """What TLS was on the way to a mail host; more is better."""
+
+    CLEAR = 0
+    ENCRYPTED = 1
+    VERIFIED = 2
+
+
+@frozen
+class Demand:
+    """What TLS has to be on the way to one host, and why.
+
+    :ivar reason: why it is not just what was configured: ``DANE``, ``MTA-STS`` …; empty: it is.
+    :ivar anchors: with :attr:`Security.DANE`: what the host is held against.
+    :ivar is_trial: the host should be verifiable, and it is only noted where it is not (RFC 8461 §5).
+    """
+
+    security: Security = Security.MAY
+    reason: str = ""
+    anchors: Anchors | None = None
+    is_trial: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.security.value} ({self.reason})" if self.reason else self.security.value
 
 
 @frozen
@@ -76,6 +107,10 @@ class Exchanger:
     :ivar address: an IP address as text, or the path of a UNIX socket.
     :ivar preference: of the MX record it comes from; 0 for an implicit MX or a smarthost.
     :ivar wrapped: TLS comes before the greeting.
+    :ivar is_vouched: the name is beyond doubt: DNSSEC, the recipient's domain or the administrator says it.
+    :ivar bases: the names under which TLSA records count for it, in order; empty where DNSSEC does not vouch
+        for the way there (RFC 7672 §2.2).
+    :ivar demand: what TLS has to be, in the end; ``None``: what ``security`` says.
 
     The others as in :class:`Manner`.
     """
@@ -89,6 +124,9 @@ class Exchanger:
     wrapped: bool = False
     lmtp: bool = False
     roots: bytes = field(default=b"", repr=False)
+    is_vouched: bool = field(default=False, eq=False)
+    bases: tuple[str, ...] = field(default=(), eq=False)
+    demand: Demand | None = None
 
     @property
     def is_socket(self) -> bool:

@@ -14,6 +14,10 @@ mail never goes round in circles; hosts that do not exist; addresses no mail hos
 multicast, link-local, and loopback unless allowed). A host whose addresses nobody knows *now* is passed
 over for this run, but then the mail that no other host takes waits, and does not fail.
 
+With each host comes what DNSSEC says of the way there, for DANE (RFC 7672 §2.2): a host is vouched for by a
+secure MX answer, or because its name is the domain's own, or the administrator's word; where its addresses
+are secure, too, TLSA records count for it, under the name at the end of its aliases before its own.
+
 ==========================================================  ==================
 nobody answers about the domain, or about the hosts left    Delayed 4.4.3
 the domain does not exist                                   Failed 5.1.2
@@ -34,7 +38,7 @@ from random import Random
 
 from attrs import evolve, field, frozen
 
-from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
+from mailserver.interfaces import Answers, IResolver, NoSuchData, NoSuchName, Unanswered
 from mailserver.model.exchanger import MX, Exchanger, NextHop
 from mailserver.model.outcome import Delayed, Failed, Scope
 from mailserver.net.resolver import all_of
@@ -118,11 +122,16 @@ def is_usable(address: str, loopback: bool = False) -> bool:
 
 @frozen
 class _Host:
-    """A host with its addresses, in order; ``None`` when nobody knows them now."""
+    """A host with its addresses, in order; ``None`` when nobody knows them now.
+
+    :ivar bases: see :class:`Exchanger`; so for ``is_vouched``.
+    """
 
     name: str
     preference: int
     addresses: tuple[str, ...] | None
+    bases: tuple[str, ...] = ()
+    is_vouched: bool = True
 
 
 async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
@@ -134,7 +143,9 @@ async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
         return _Host(name, preference, ())
     except Unanswered:
         return _Host(name, preference, None)
-    return _Host(name, preference, order_addresses(addresses))
+    # RFC 7672 §2.2.2. Aliases that end in an unsigned zone are taken for unsigned altogether.
+    bases = tuple(dict.fromkeys((addresses.name or name, name))) if addresses.secure else ()
+    return _Host(name, preference, order_addresses(addresses), bases)
 
 
 def _literal_address(name: str) -> tuple[str, ...]:
@@ -191,7 +202,7 @@ class Exchangers:
             return _failed("5.1.2", f"there is no domain {domain}")
         except NoSuchData:
             # RFC 5321 §5.1: the implicit MX, only where DNS says that there is no other.
-            records = (MX(0, domain),)
+            records = Answers((MX(0, domain),), secure=True)
         except Unanswered as trouble:
             return _delayed("4.4.3", f"DNS does not answer: {trouble}")
         if is_null(records):
@@ -201,8 +212,10 @@ class Exchangers:
         ordered = order_hosts(records, self._own_names, Random(seed))  # noqa: S311 - the order of equal hosts
         if not ordered:
             return _loop(domain)
-        found = self._choose(domain, await self._resolve(ordered[:_MOST_HOSTS]))
-        return evolve(found, seed=seed)
+        hosts = await self._resolve(ordered[:_MOST_HOSTS])
+        if not records.secure:
+            hosts = [evolve(host, bases=(), is_vouched=False) for host in hosts]
+        return evolve(self._choose(domain, hosts), seed=seed)
 
     async def _resolve(self, ordered: Sequence[MX]) -> list[_Host]:
         """The hosts with their addresses, as far as they are better than ourselves."""
@@ -245,7 +258,7 @@ class Exchangers:
             return _loop(domain)
         if not is_usable(address, self._loopback):
             return _failed("5.4.4", f"{domain} is not an address to connect to")
-        return Found((Exchanger(domain, address, self._port),))
+        return Found((Exchanger(domain, address, self._port, is_vouched=True),))
 
 
 class Smarthosts:
@@ -279,7 +292,15 @@ def _collect(hosts: Iterable[tuple[_Host, NextHop]]) -> Found:
         # A socket has no name that reports could give; who answers there is on this machine.
         name = "localhost" if host.name.startswith("/") else host.name
         for address in host.addresses or ():
-            exchanger = Exchanger(name, address, hop.port, host.preference, wrapped=hop.wrapped)
+            exchanger = Exchanger(
+                name,
+                address,
+                hop.port,
+                host.preference,
+                wrapped=hop.wrapped,
+                is_vouched=host.is_vouched,
+                bases=host.bases,
+            )
             exchangers.setdefault((address, hop.port), exchanger)
     trouble = None
     if unknown:

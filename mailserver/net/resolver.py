@@ -15,11 +15,16 @@ Promises:
 
 Asks with EDNS (1232 octets, so that no answer is ever fragmented) and the flags RD and AD, over UDP, and
 over TCP where an answer was truncated. CNAMEs are followed. Search lists are not used.
+
+DNSSEC is the name server's business: it validates, and says so with AD (RFC 4035 §3.2.3, RFC 6840 §5.7). It
+is believed where nobody can stand between: all name servers are on this machine, or the administrator says
+that the way to them is safe. An answer that does not validate is SERVFAIL, which is "nobody knows".
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable, Sequence
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import dns.asyncresolver
@@ -29,14 +34,15 @@ import dns.name
 import dns.nameserver
 import dns.resolver
 import dns.reversename
-from attrs import frozen
+from attrs import field, frozen
 from dns.rdatatype import RdataType
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
+from mailserver.interfaces import Answers, IResolver, NoSuchData, NoSuchName, Unanswered
 from mailserver.model.exchanger import MX
+from mailserver.model.tlsa import TLSA
 from mailserver.net.dnsbackend import Backend
 
 __all__ = ["Resolver", "all_of", "is_dns_name"]
@@ -92,12 +98,12 @@ class _Answer:
     :ivar life: how long it may be kept, in seconds.
     """
 
-    records: tuple[Any, ...] = ()
+    records: Answers[Any] = field(factory=Answers)
     trouble: type[Exception] | None = None
     detail: str = ""
     life: float = 0.0
 
-    def unwrap(self) -> tuple[Any, ...]:
+    def unwrap(self) -> Answers[Any]:
         if self.trouble is not None:
             raise self.trouble(self.detail)
         return self.records
@@ -132,6 +138,7 @@ class Resolver:
     :param entries: the answers kept.
     :param in_flight: the questions on their way at a time.
     :param resolv_conf: what to read instead of ``/etc/resolv.conf``.
+    :param validating: the name servers are believed what they say of DNSSEC, wherever they are.
     """
 
     def __init__(
@@ -142,6 +149,7 @@ class Resolver:
         entries: int = 10_000,
         in_flight: int = 100,
         resolv_conf: str = "/etc/resolv.conf",
+        validating: bool = False,
     ) -> None:
         self._reactor = reactor
         self._timeout = timeout
@@ -151,22 +159,34 @@ class Resolver:
         self._stopped = False
         self.servers = list(servers) or _system_servers(resolv_conf)
         """The name servers asked."""
+        self.validating = validating or all(_is_here(host) for host, _ in self.servers)
+        """Whether they are believed what they say of DNSSEC."""
         self._dns = dns.asyncresolver.Resolver(configure=False)
         self._dns.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in self.servers]
         self._dns.timeout = timeout / _TRIES
         self._dns.flags = dns.flags.RD | dns.flags.AD
         self._dns.use_edns(0, 0, _PAYLOAD)
 
-    async def mx(self, name: str) -> tuple[MX, ...]:
+    async def mx(self, name: str) -> Answers[MX]:
         """The MX records, in no order. A null MX is one record with an empty host (RFC 7505)."""
         records = (await self._answer(name, RdataType.MX)).unwrap()
-        return tuple(MX(record.preference, _text(record.exchange)) for record in records)
+        found = (MX(record.preference, _text(record.exchange)) for record in records)
+        return Answers(found, records.secure, records.name)
 
-    async def addresses(self, name: str) -> tuple[str, ...]:
+    async def addresses(self, name: str) -> Answers[str]:
         """All IPv6 and IPv4 addresses. One family failing while the other answers is not a failure."""
         answers = self._known(name.lower()) or await all_of(self._answer(name, kind) for kind in _FAMILIES)
-        found = tuple(record.address for answer in answers for record in answer.records)
-        return found or _gravest(answers).unwrap()
+        held = [answer.records for answer in answers if answer.records]
+        if not held:
+            return _gravest(answers).unwrap()
+        found = (record.address for records in held for record in records)
+        return Answers(found, all(records.secure for records in held), held[0].name)
+
+    async def tlsa(self, name: str) -> Answers[TLSA]:
+        """The TLSA records (RFC 6698), usable or not."""
+        records = (await self._answer(name, RdataType.TLSA)).unwrap()
+        found = (TLSA(record.usage, record.selector, record.mtype, record.cert) for record in records)
+        return Answers(found, records.secure, records.name)
 
     def _known(self, name: str) -> list[_Answer]:
         """What is known of the addresses; empty unless it is known of both families."""
@@ -255,7 +275,7 @@ class Resolver:
         except dns.resolver.NXDOMAIN as absent:
             lives = [response.resolve_chaining().minimum_ttl for response in absent.responses().values()]
             life = min(lives, default=0)
-            return _Answer((), NoSuchName, f"{name} does not exist", min(life, _LONGEST_NEGATIVE_LIFE))
+            return _Answer(Answers(), NoSuchName, f"{name} does not exist", min(life, _LONGEST_NEGATIVE_LIFE))
         except dns.exception.Timeout:
             return _unanswered(key, "timeout")
         except dns.resolver.NoNameservers as failed:
@@ -265,8 +285,10 @@ class Resolver:
         life = answer.chaining_result.minimum_ttl
         if answer.rrset is None:
             detail = f"{name} has no {kind.name} record"
-            return _Answer((), NoSuchData, detail, min(life, _LONGEST_NEGATIVE_LIFE))
-        return _Answer(tuple(answer.rrset), life=min(life, _LONGEST_LIFE))
+            return _Answer(Answers(), NoSuchData, detail, min(life, _LONGEST_NEGATIVE_LIFE))
+        secure = self.validating and bool(answer.response.flags & dns.flags.AD)
+        records = Answers(answer.rrset, secure, _text(answer.canonical_name))
+        return _Answer(records, life=min(life, _LONGEST_LIFE))
 
 
 class _Cache:
@@ -299,7 +321,7 @@ class _Cache:
 
 def _unanswered(key: _Key, why: str) -> _Answer:
     name, kind = key
-    return _Answer((), Unanswered, f"{kind.name} {name}: {why}", _FAILURE_LIFE)
+    return _Answer(Answers(), Unanswered, f"{kind.name} {name}: {why}", _FAILURE_LIFE)
 
 
 def _gravest(answers: Sequence[_Answer]) -> _Answer:
@@ -322,6 +344,10 @@ def _last_error(failed: dns.resolver.NoNameservers) -> str:
         return "no name server"
     server, _, _, error, _ = errors[-1]
     return f"{server}: {error}"
+
+
+def _is_here(address: str) -> bool:
+    return ip_address(address.partition("%")[0]).is_loopback
 
 
 def _system_servers(resolv_conf: str) -> list[tuple[str, int]]:

@@ -12,10 +12,11 @@ the place of the old ones; sessions under way keep theirs.
 - No compression, no renegotiation, no early data.
 
 **Client.** :class:`ClientTLS` makes the connections of the SMTP client. The name of the host is always
-sent. Under ``Trust.ANY`` nothing is verified and whatever version OpenSSL knows is taken: the other choice
-would be no TLS at all (RFC 7435). Under ``Trust.PKIX`` the chain has to end in a trusted root and the
-certificate has to carry the host's name (RFC 5280, RFC 9525); if not, the handshake fails with an alert,
-as OpenSSL's own checks do.
+sent. Whether its chain ends in a trusted root and its certificate carries its name (RFC 5280, RFC 9525) is
+found out in every handshake. Under ``Trust.PKIX`` it has to be so; if not, the handshake fails with an
+alert, as OpenSSL's own checks do. Under ``Trust.ANY`` it is only told, by :attr:`HostTLS.flaw`, and whatever
+version OpenSSL knows is taken: the other choice would be no TLS at all (RFC 7435). Where there are TLSA
+records for a host, they alone count (:mod:`mailserver.net.dane`), and who asks looks at ``flaw``.
 """
 
 import time
@@ -32,9 +33,11 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from mailserver.model.tlsa import Anchors
+from mailserver.net import dane
 from mailserver.net.certificates import Credentials
 
-__all__ = ["Certificates", "ClientTLS", "Trust", "Version", "tls_facts"]
+__all__ = ["Certificates", "ClientTLS", "HostTLS", "Trust", "Version", "tls_facts"]
 
 _log = Logger()
 
@@ -183,10 +186,21 @@ class Trust(Enum):
     """What a mail host's certificate has to be."""
 
     ANY = "any"
-    """Nothing: TLS against those who only listen (RFC 7435)."""
+    """Whatever it is: TLS against those who only listen (RFC 7435)."""
 
     PKIX = "pkix"
     """Issued by a trusted root for the host's name."""
+
+
+_ERRORS = {
+    9: "the certificate is not valid yet",
+    10: "the certificate has expired",
+    18: "the certificate is self-signed",
+    19: "the certificate's root is not trusted",
+    20: "the certificate's issuer is not trusted",
+    21: "the certificate's issuer is not known",
+}
+"""What OpenSSL's commonest numbers mean, in words that help."""
 
 
 class ClientTLS:
@@ -201,22 +215,21 @@ class ClientTLS:
         context.set_options(SSL.OP_NO_COMPRESSION)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        if trust is Trust.ANY:
-            context.set_min_proto_version(SSL.TLS1_VERSION)
+        context.set_min_proto_version(SSL.TLS1_VERSION if trust is Trust.ANY else SSL.TLS1_2_VERSION)
+        if roots is None:
+            context.set_default_verify_paths()
+        elif isinstance(roots, Path):
+            context.load_verify_locations(str(roots))
         else:
-            context.set_min_proto_version(SSL.TLS1_2_VERSION)
-            if roots is None:
-                context.set_default_verify_paths()
-            elif isinstance(roots, Path):
-                context.load_verify_locations(str(roots))
-            else:
-                _trust(context, roots)
+            _trust(context, roots)
         self._context = context
 
-    def creator(self, host: str) -> IOpenSSLClientConnectionCreator:
-        """What ``startTLS`` takes for a connection to ``host``: a name (A-labels) or an IP address."""
-        creator: IOpenSSLClientConnectionCreator = _Creator(self._context, self.trust, host)
-        return creator
+    def creator(self, host: str, anchors: Anchors | None = None) -> "HostTLS":
+        """What ``startTLS`` takes for a connection to ``host``: a name (A-labels) or an IP address.
+
+        :param anchors: what the host is held against instead of the trusted roots.
+        """
+        return HostTLS(self._context, self.trust, host, anchors)
 
 
 def _trust(context: SSL.Context, roots: bytes) -> None:
@@ -227,11 +240,19 @@ def _trust(context: SSL.Context, roots: bytes) -> None:
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Creator:
-    def __init__(self, context: SSL.Context, trust: Trust, host: str) -> None:
+class HostTLS:
+    """The TLS of one connection to one host.
+
+    :ivar flaw: once the handshake is complete, and :meth:`judge` was called: why the host is not proven to be
+        the one that was meant; empty: it is.
+    """
+
+    def __init__(self, context: SSL.Context, trust: Trust, host: str, anchors: Anchors | None) -> None:
         self._context = context
         self._trust = trust
-        self._host = host
+        self._host = host if anchors is None else anchors.base
+        self._anchors = anchors
+        self.flaw = ""
 
     def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
@@ -239,31 +260,49 @@ class _Creator:
         if not _is_ip_address(self._host):
             # RFC 6066 §3: no literal addresses in SNI.
             connection.set_tlsext_host_name(self._host.encode("ascii"))
-        if self._trust is Trust.ANY:
-            connection.set_verify(SSL.VERIFY_NONE)
+        if self._anchors is None:
+            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verified)
         else:
-            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _matching(self._host))
+            connection.set_verify(SSL.VERIFY_NONE)
         return connection
 
+    def judge(self, connection: SSL.Connection) -> None:
+        """Hold the host against its TLSA records, if that is what counts. Raises nothing."""
+        if self._anchors is None:
+            return
+        try:
+            chain = connection.get_peer_cert_chain(as_cryptography=True)
+            self.flaw = dane.flaw(self._anchors, chain or ())
+        except Exception:  # certificates are strangers' data, and what is not proven is not proven
+            _log.failure("while holding the certificate of {host} against DNS", host=self._host)
+            self.flaw = "the certificate cannot be read"
 
-def _matching(host: str) -> Callable[[SSL.Connection, crypto.X509, int, int, int], bool]:
-    """A verification callback that also holds the certificate against the host's name."""
-    verify = verify_certificate_ip_address if _is_ip_address(host) else verify_certificate_hostname
+    @property
+    def is_proven_by_dns(self) -> bool:
+        """Whether TLSA records are what counts."""
+        return self._anchors is not None
 
-    def matches(_: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, fine: int) -> bool:
-        if depth or not fine:
-            return bool(fine)
+    def _verified(
+        self, _: SSL.Connection, certificate: crypto.X509, error: int, depth: int, fine: int
+    ) -> bool:
+        """What OpenSSL asks about each certificate: whether to go on."""
+        flaw = "" if depth or not fine else self._name_flaw(certificate)
+        if not fine:
+            flaw = _ERRORS.get(error, f"the certificate does not verify (OpenSSL error {error})")
+        self.flaw = self.flaw or flaw
+        return not flaw or self._trust is Trust.ANY
+
+    def _name_flaw(self, certificate: crypto.X509) -> str:
+        verify = verify_certificate_ip_address if _is_ip_address(self._host) else verify_certificate_hostname
         # Nothing may be raised through OpenSSL; what is no match is a failed verification.
         try:
-            verify(certificate.to_cryptography(), host)
+            verify(certificate.to_cryptography(), self._host)
         except (VerificationError, CertificateError, ValueError):
-            return False
+            return f"the certificate is not for {self._host}"
         except Exception:
-            _log.failure("while verifying the certificate of {host}", host=host)
-            return False
-        return True
-
-    return matches
+            _log.failure("while verifying the certificate of {host}", host=self._host)
+            return "the certificate cannot be read"
+        return ""
 
 
 def _is_ip_address(host: str) -> bool:

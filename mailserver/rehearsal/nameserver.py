@@ -5,10 +5,13 @@ does not exist (NXDOMAIN), so nothing a rehearsal asks for can leak out. It list
 port, follows CNAMEs inside the zone, tells "no such name" from "no such data" and puts a SOA record into
 both, as negative caching wants it. Zone and faults may be changed while it runs.
 
+It says of names in :attr:`Nameserver.signed`, and of all below them, that DNSSEC vouches for them (AD), where
+it is asked for that: for who must believe a name server on loopback, that is all there is to DNSSEC.
+
 A :class:`Fault` is played for a name, or for one type of record of a name: SERVFAIL, REFUSED, silence,
 or truncation, which makes the asker come again by TCP. Every question is kept for the asking.
 
-No wildcards, no DNSSEC, no transfers.
+No wildcards, no signatures, no transfers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,6 +152,8 @@ class Nameserver:
         self.zone = zone if isinstance(zone, Zone) else Zone(zone)
         self.asked: list[Question] = []
         """Every question, in order."""
+        self.signed: set[str] = set()
+        """The names of which it says, as of all below them, that their answers are validated."""
         self.connections: set[_Stream] = set()
         """The TCP connections that stand now."""
         self._reactor = reactor
@@ -243,7 +248,14 @@ class Nameserver:
         response.answer = [found for found in answers if found is not None]
         if not response.answer or response.answer[-1].rdtype != asked.rdtype:
             response.authority.append(self._soa())
+        if query.flags & dns.flags.AD and all(
+            self._is_signed(name) for name in (asked.name, *(found.name for found in response.answer))
+        ):
+            response.flags |= dns.flags.AD
         return response
+
+    def _is_signed(self, name: dns.name.Name) -> bool:
+        return any(name.is_subdomain(dns.name.from_text(top)) for top in self.signed)
 
     def _soa(self) -> dns.rrset.RRset:
         life = self.zone.negative_ttl

@@ -29,7 +29,6 @@ from twisted.internet import defer
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
     IPushProducer,
     IReactorTime,
 )
@@ -40,7 +39,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver.model.reply import Reply
-from mailserver.net.tls import tls_facts
+from mailserver.net.tls import HostTLS, tls_facts
 from mailserver.smtp.trouble import HostTrouble, TLSTrouble, said
 from mailserver.wire.replies import ReplyReader
 from mailserver.wire.syntax import BadSyntax
@@ -93,12 +92,13 @@ class Conversation(ESMTPClient):
     """
 
     transport: Any
+    context: Any  # a HostTLS, or None where STARTTLS is never said
     debug = False  # the base would keep every line, passwords included
 
     def __init__(
         self,
         identity: bytes,
-        creator: IOpenSSLClientConnectionCreator | None,
+        creator: HostTLS | None,
         deadlines: Deadlines,
         clock: IReactorTime,
         until: float,
@@ -113,7 +113,9 @@ class Conversation(ESMTPClient):
         self.is_private = False
         """Whether there is no network between: nothing that TLS could protect from."""
         self.tls = ""
-        """TLS version and cipher; empty in clear."""
+        """TLS version, cipher, and whether the host is proven to be itself; empty in clear."""
+        self.flaw = ""
+        """In TLS: why the host is not proven to be itself; empty: it is."""
         self.gone: defer.Deferred[None] = defer.Deferred()
         """Fires when the connection is lost."""
         self.heard = 0
@@ -202,7 +204,11 @@ class Conversation(ESMTPClient):
         try:
             await self._until(lambda: bool(self.tls), self.deadlines.handshake, "no TLS handshake")
         except HostTrouble as trouble:
-            raise TLSTrouble(f"TLS handshake failed: {trouble.text}", "4.7.5") from trouble
+            why = self.context.flaw or trouble.text
+            raise TLSTrouble(f"TLS handshake failed: {why}", "4.7.5") from trouble
+        if self.flaw and self.context.is_proven_by_dns:
+            # Nothing has been said inside, and nothing will be (RFC 7672 §2.2).
+            raise TLSTrouble(f"not the host that DNS names: {self.flaw}", "4.7.5")
 
     def leave(self) -> None:
         """Say QUIT, and close when the host has answered, or soon. Nothing more can be asked then."""
@@ -310,7 +316,11 @@ class Conversation(ESMTPClient):
         self._wake()
 
     def handshakeCompleted(self) -> None:
-        self.tls = tls_facts(self.transport.getHandle())
+        connection = self.transport.getHandle()
+        self.context.judge(connection)
+        self.flaw = self.context.flaw
+        proof = "unverified" if self.flaw else "DANE" if self.context.is_proven_by_dns else "verified"
+        self.tls = f"{tls_facts(connection)} {proof}"
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -11,10 +11,12 @@ anything to the new message is as if it had not been: a fresh one takes its plac
 
 TLS is used as the exchanger's :class:`~mailserver.model.exchanger.Security` says. Under ``MAY`` a refused
 STARTTLS means going on in clear, and a handshake that fails means one more connection, in clear: mail must
-not wait for TLS that nobody asked for (RFC 7435). That a host could do better before is journal trouble.
-Under ``ENCRYPT`` and ``VERIFY`` both, and a host without STARTTLS, are trouble with the host. A message
-with REQUIRETLS goes out under ``VERIFY`` always (RFC 8689 §4.2), and so does a password. Where TLS comes
-before the greeting (RFC 8314 §3.3) there is no way on in clear. To a UNIX socket there is no TLS.
+not wait for TLS that nobody asked for (RFC 7435). That mail for a domain went better protected before is in
+the journal (:mod:`mailserver.smtp.levels`). Under ``ENCRYPT``, ``VERIFY`` and ``DANE`` both, and a host
+without STARTTLS, are trouble with the host. A message with REQUIRETLS goes out under the last two only (RFC
+8689 §4.2), and so does a password. Under ``DANE`` the host is judged when the handshake is complete, by what
+the :class:`~mailserver.model.exchanger.Demand` holds; where it holds nothing, there is no way. Where
+TLS comes before the greeting (RFC 8314 §3.3) there is no way on in clear. To a UNIX socket there is no TLS.
 
 A host that refuses the connection, the greeting or EHLO is trouble of HOST reach, with its reply where it
 gave one. Nothing about a host is ever raised; cancelling ``transmit`` cuts the connection.
@@ -23,7 +25,6 @@ gave one. Nothing about a host is ever raised; cancelling ``transmit`` cuts the 
 import binascii
 import secrets
 from base64 import b64decode, b64encode
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -40,11 +41,13 @@ from zope.interface import implementer
 from mailserver import journal
 from mailserver.interfaces import IContent, ITransmitter
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Exchanger, Login, Security
+from mailserver.model.exchanger import Demand, Exchanger, Level, Login, Security
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope
 from mailserver.model.reply import Reply
+from mailserver.model.tlsa import Anchors
 from mailserver.net.tls import ClientTLS, Trust
 from mailserver.smtp.client import Conversation, Deadlines
+from mailserver.smtp.levels import Levels
 from mailserver.smtp.standby import Standby
 from mailserver.smtp.transaction import Transaction
 from mailserver.smtp.trouble import HostTrouble, TLSTrouble, in_one_line, said
@@ -53,9 +56,6 @@ from mailserver.wire.sasl_client import ClientExchange, choose
 from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["Transmitter"]
-
-_REMEMBERED = 10_000
-"""The hosts of which it is remembered that they can do TLS."""
 
 _MOST_ROOTS = 100
 """The sets of trusted roots that are kept ready."""
@@ -79,6 +79,7 @@ class _Terms:
     wrapped: bool
     lmtp: bool
     roots: bytes
+    anchors: Anchors | None
 
     @property
     def is_socket(self) -> bool:
@@ -99,11 +100,19 @@ class _Errand:
     until: float
     terms: _Terms
 
+    @property
+    def demand(self) -> Demand:
+        """What TLS has to be, and why."""
+        return self.exchanger.demand or Demand(self.exchanger.security)
+
 
 def _terms(exchanger: Exchanger, envelope: Envelope) -> _Terms:
     """How a message has to be brought to a host."""
+    demand = exchanger.demand
+    security = exchanger.security if demand is None else demand.security
     strict = envelope.requiretls or exchanger.login is not None
-    security = Security.VERIFY if strict else exchanger.security
+    if strict and security is not Security.DANE:
+        security = Security.VERIFY
     return _Terms(
         exchanger.host,
         exchanger.address,
@@ -113,6 +122,7 @@ def _terms(exchanger: Exchanger, envelope: Envelope) -> _Terms:
         exchanger.wrapped,
         exchanger.lmtp,
         exchanger.roots,
+        None if demand is None else demand.anchors,
     )
 
 
@@ -151,8 +161,8 @@ class Transmitter:
         self._standby = standby or Standby(clock)
         self.compute: Compute = _here
         self._standing: set[Conversation] = set()
-        self._encrypted: OrderedDict[tuple[str, int], None] = OrderedDict()
-        self._rooted: dict[bytes, ClientTLS] = {}
+        self._rooted: dict[tuple[Trust, bytes], ClientTLS] = {}
+        self._levels = Levels()
 
     async def transmit(
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -160,9 +170,12 @@ class Transmitter:
         begun = self._clock.seconds()
         terms = _terms(exchanger, envelope)
         errand = _Errand(exchanger, envelope, content, recipients, begun + self.deadlines.attempt, terms)
-        tls, outcomes = await self._run(errand)
+        conversation, outcomes = await self._run(errand)
+        if conversation is not None:
+            self._compare(errand, conversation)
         seconds = self._clock.seconds() - begun
-        journal.attempted(envelope.id, exchanger, exchanger.preference, _sum_up(outcomes), seconds, tls)
+        tls = "" if conversation is None else conversation.tls
+        journal.attempted(envelope.id, exchanger, _sum_up(outcomes), seconds, tls, errand.demand)
         return outcomes
 
     async def stop(self) -> None:
@@ -174,20 +187,20 @@ class Transmitter:
 
     # --- the message -------------------------------------------------------------------------------
 
-    async def _run(self, errand: "_Errand") -> tuple[str, dict[Recipient, Outcome]]:
-        """Over which TLS it went, and what became of it."""
+    async def _run(self, errand: "_Errand") -> tuple[Conversation | None, dict[Recipient, Outcome]]:
+        """Over which connection it went, and what became of it."""
         if (kept := self._standby.take(errand.terms)) is not None:
             conversation, used = kept
             conversation.until = errand.until
             outcomes = await self._offer_again(conversation, errand, used)
             if outcomes is not None:
-                return conversation.tls, outcomes
+                return conversation, outcomes
         try:
             conversation = await self._open(errand.terms, errand.until)
         except HostTrouble as trouble:
             outcome: Outcome = trouble.outcome(Scope.HOST, errand.exchanger.host)
-            return "", dict.fromkeys(errand.recipients, outcome)
-        return conversation.tls, await self._hand_over(conversation, errand, 0)
+            return None, dict.fromkeys(errand.recipients, outcome)
+        return conversation, await self._hand_over(conversation, errand, 0)
 
     async def _offer_again(
         self, conversation: Conversation, errand: "_Errand", used: int
@@ -237,48 +250,53 @@ class Transmitter:
         """A conversation in which MAIL can be said. Raises :class:`HostTrouble`."""
         tls = self._tls_for(terms)
         try:
-            conversation = await self._dial(terms, until, tls)
+            return await self._dial(terms, until, tls)
         except TLSTrouble as trouble:
             if tls is None or terms.security is not Security.MAY or terms.wrapped:
                 raise
             self._log.info(
                 "going on in clear with {host}: {why}", host=terms.host, why=in_one_line(trouble.text)
             )
-            conversation = await self._dial(terms, until, None)
-        self._compare(terms, conversation)
-        return conversation
+            return await self._dial(terms, until, None)
 
     def _tls_for(self, terms: "_Terms") -> ClientTLS | None:
         match terms.security:
             case Security.NONE:
                 return None
-            case Security.VERIFY if terms.roots:
-                return self._trusting(terms.roots)
+            case Security.DANE if terms.anchors is None:
+                raise HostTrouble("no TLSA records that can be used", "4.7.5")
             case Security.VERIFY:
+                if terms.roots:
+                    return self._trusting(Trust.PKIX, terms.roots)
                 if self._strict is None:
                     self._strict = ClientTLS(Trust.PKIX)
                 return self._strict
-            case Security.ENCRYPT:
-                return self._tls or ClientTLS()
-        return self._tls or (ClientTLS() if terms.wrapped else None)
+            case Security.MAY if self._tls is None and not terms.wrapped:
+                return None
+        if terms.roots:
+            return self._trusting(Trust.ANY, terms.roots)
+        return self._tls or ClientTLS()
 
-    def _trusting(self, roots: bytes) -> ClientTLS:
-        if roots not in self._rooted:
+    def _trusting(self, trust: Trust, roots: bytes) -> ClientTLS:
+        if (trust, roots) not in self._rooted:
             if len(self._rooted) >= _MOST_ROOTS:
                 self._rooted.clear()
-            self._rooted[roots] = ClientTLS(Trust.PKIX, roots)
-        return self._rooted[roots]
+            self._rooted[trust, roots] = ClientTLS(trust, roots)
+        return self._rooted[trust, roots]
 
-    def _compare(self, terms: "_Terms", conversation: Conversation) -> None:
-        """Notice where TLS was and is no more: somebody may stand between."""
-        key = terms.address, terms.port
+    def _compare(self, errand: "_Errand", conversation: Conversation) -> None:
+        """Notice where mail went better protected before: somebody may stand between."""
+        domain = errand.recipients[0].address.domain
+        level = Level.CLEAR
         if conversation.tls:
-            self._encrypted[key] = None
-            self._encrypted.move_to_end(key)
-            if len(self._encrypted) > _REMEMBERED:
-                self._encrypted.popitem(last=False)
-        elif terms.security is Security.MAY and key in self._encrypted:
-            journal.trouble("TLS", "in clear to a host that could do TLS before", host=terms.host)
+            level = Level.ENCRYPTED if conversation.flaw else Level.VERIFIED
+        best = self._levels.fell_from(domain, level)
+        if best is not None:
+            why = conversation.flaw or "TLS does not come about"
+            journal.downgraded(errand.envelope.id, domain, errand.exchanger, best, level, why)
+        if errand.demand.is_trial and level is not Level.VERIFIED:
+            why = conversation.flaw or "no TLS"
+            journal.warned("MTA-STS", f"{domain} tries a policy that {errand.exchanger} does not keep: {why}")
 
     async def _dial(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
         conversation = await self._connect(terms, until, tls)
@@ -297,7 +315,7 @@ class Transmitter:
         return conversation
 
     async def _connect(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
-        creator = tls.creator(terms.host or terms.address) if tls is not None else None
+        creator = tls.creator(terms.host or terms.address, terms.anchors) if tls is not None else None
         conversation = Conversation(self._identity, creator, self.deadlines, self._clock, until)
         conversation.lmtp, conversation.is_private = terms.lmtp, terms.is_socket
         seconds = max(min(self.deadlines.connect, until - self._clock.seconds()), 0.0)

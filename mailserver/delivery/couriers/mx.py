@@ -8,6 +8,9 @@ the mail is a reason to wait; then what was said about the recipient before what
 and that before trouble with the host; then what a host said before what was found out here; then what the
 better host said. A host that DNS did not answer about counts as one more host, in trouble.
 
+What TLS has to be on the way to a host is found out before it is asked (:mod:`mailserver.net.assurance`). A
+host that cannot be what is demanded is passed over, and counts as in trouble.
+
 A host that could not be spoken to lately goes last (:mod:`mailserver.net.failings`). The order, where there
 is a choice, is in the journal with the seed it was drawn from.
 
@@ -30,8 +33,9 @@ from zope.interface import implementer
 from mailserver import journal
 from mailserver.interfaces import IContent, ICourier, ITransmitter
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Exchanger, Manner
+from mailserver.model.exchanger import Demand, Exchanger, Manner
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope, another_host_may_help
+from mailserver.net.assurance import Assurance
 from mailserver.net.exchangers import Found
 from mailserver.net.failings import Failings
 
@@ -55,6 +59,7 @@ class MXCourier:
         busy with one message for hours.
     :param failings: what is known of hosts that fail; shared by all couriers that ask the same hosts.
     :param manner: how the hosts are spoken to.
+    :param assurance: finds out what more TLS has to be; ``None``: nothing.
     """
 
     _log = Logger()
@@ -66,12 +71,14 @@ class MXCourier:
         most: int = 10,
         failings: Failings | None = None,
         manner: Manner | None = None,
+        assurance: Assurance | None = None,
     ) -> None:
         self._finder = finder
         self._transmitter = transmitter
         self._most = most
         self._failings = failings or Failings(lambda: 0.0)
         self._manner = manner or Manner()
+        self._assurance = assurance
 
     async def deliver(
         self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -113,6 +120,14 @@ class MXCourier:
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
         """What one host answers, for every recipient."""
+        if self._assurance is not None:
+            domain = recipients[0].address.domain
+            demand = await self._assurance.demand(domain, exchanger, envelope.requiretls)
+            if not isinstance(demand, Demand):
+                result = f"passed over: {demand.reply}"
+                journal.attempted(envelope.id, exchanger, result, 0.0, "", Demand(exchanger.security))
+                return dict.fromkeys(recipients, demand)
+            exchanger = evolve(exchanger, demand=demand)
         answers: dict[Recipient, Outcome] = {}
         try:
             answers = await self._transmitter.transmit(exchanger, envelope, content, recipients)

@@ -12,7 +12,7 @@ from mailserver.delivery.couriers.mx import MXCourier, more_telling
 from mailserver.interfaces import ICourier, ITransmitter
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
-from mailserver.model.exchanger import Exchanger
+from mailserver.model.exchanger import Demand, Exchanger, Security
 from mailserver.model.outcome import Delayed, Delivered, Failed, Scope
 from mailserver.net.exchangers import Found
 from mailserver.net.failings import Failings
@@ -217,3 +217,26 @@ def test_a_host_that_spoke_keeps_its_place():
     failings = Failings(lambda: 0.0)
     for says in (BUSY, GREY, HOST_SAYS_NO):
         assert [host for host, _ in play([says, TAKEN], failings=failings)[1]] == ["mx1", "mx2"]
+
+
+class FakeAssurance:
+    """Demands by host; what is no demand passes the host over."""
+
+    def __init__(self, **demands):
+        self.demands = demands
+        self.asked = []
+
+    async def demand(self, domain, exchanger, requiretls):
+        self.asked.append((domain, exchanger.host, requiretls))
+        return self.demands.get(exchanger.host, Demand())
+
+
+def test_a_host_that_cannot_be_what_is_demanded_is_passed_over():
+    bogus = Delayed(Scope.HOST, "DNS does not answer whether there are TLSA records", "4.4.3", "mx1")
+    assurance = FakeAssurance(mx1=bogus, mx2=Demand(Security.VERIFY, "MTA-STS"))
+    outcomes, asked = play([TAKEN], hosts=2, assurance=assurance)
+    assert outcomes == {ANN: TAKEN}
+    assert [host for host, _ in asked] == ["mx2"]
+    assert assurance.asked == [("outside.example", "mx1", False), ("outside.example", "mx2", False)]
+    outcomes, asked = play([], hosts=1, assurance=assurance)
+    assert (outcomes, asked) == ({ANN: bogus}, [])

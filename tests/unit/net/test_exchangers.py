@@ -4,11 +4,11 @@ from random import Random
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
+from mailserver.interfaces import Answers, IResolver, NoSuchData, NoSuchName, Unanswered
 from mailserver.model.exchanger import MX, Exchanger, NextHop
 from mailserver.model.outcome import Delayed, Failed, Scope
 from mailserver.net.exchangers import (
@@ -41,7 +41,7 @@ class FakeResolver:
             if isinstance(found, Deferred):
                 return await found
             if found:
-                return tuple(found)
+                return found if isinstance(found, Answers) else Answers(found)
         if any(name in table for table in self.records.values()):
             raise NoSuchData(name)
         raise NoSuchName(name)
@@ -51,6 +51,9 @@ class FakeResolver:
 
     async def addresses(self, name):
         return await self._find("addresses", name)
+
+    async def tlsa(self, name):
+        raise NoSuchName(name)
 
 
 ADDRESSES = {
@@ -353,3 +356,31 @@ def test_the_finder_shuffles(seed):
     assert found.seed == Random(seed).getrandbits(32)
     wanted = order_hosts(records, (), Random(found.seed))
     assert [exchanger.host for exchanger in found.exchangers] == [mx.host for mx in wanted]
+
+
+class VouchedTest(SynchronousTestCase):
+    """What DNSSEC says of the way to a host, for DANE."""
+
+    def test_the_table(self):
+        secure = Answers(["192.0.2.1"], secure=True, name="a.example")
+        aliased = Answers(["192.0.2.1"], secure=True, name="end.example")
+        for mx_is_secure, addresses, vouched, bases in [
+            (True, secure, True, ("a.example",)),
+            (True, aliased, True, ("end.example", "a.example")),
+            (True, Answers(["192.0.2.1"]), True, ()),
+            (False, secure, False, ()),
+        ]:
+            with self.subTest(mx=mx_is_secure, addresses=addresses):
+                resolver = FakeResolver(None, {"a.example": addresses})
+                records = Answers([MX(10, "a.example")], secure=mx_is_secure)
+                resolver.mx = lambda _, records=records: succeed(records)
+                (found,) = finish(Exchangers(resolver, 25, (), (), Random(1)).find("x.example")).exchangers
+                assert (found.is_vouched, found.bases) == (vouched, bases)
+
+    def test_names_that_nobody_can_have_forged(self):
+        secure = Answers(["192.0.2.1"], secure=True, name="a.example")
+        resolver = FakeResolver({}, {"a.example": secure})
+        (implicit,) = finish(Exchangers(resolver, 25, (), (), Random(1)).find("a.example")).exchangers
+        (ours,) = finish(Smarthosts(resolver, [NextHop("a.example", 25)]).find("x.example")).exchangers
+        for found in (implicit, ours):
+            assert (found.is_vouched, found.bases) == (True, ("a.example",))

@@ -11,8 +11,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from mailserver.interfaces import IResolver, NoSuchData, NoSuchName, Unanswered
+from mailserver.interfaces import Answers, IResolver, NoSuchData, NoSuchName, Unanswered
 from mailserver.model.exchanger import MX
+from mailserver.model.tlsa import TLSA
 from mailserver.net.dnsbackend import Backend
 from mailserver.net.resolver import Resolver, is_dns_name
 from mailserver.rehearsal.nameserver import Fault, Nameserver
@@ -22,6 +23,9 @@ ZONE = {
     "mx1.outside.example": ["A 127.0.0.10", "AAAA ::10"],
     "mx4.outside.example": ["A 127.0.0.10"],
     "mx6.outside.example": ["AAAA ::10"],
+    "_25._tcp.mx1.outside.example": [f"TLSA 3 1 1 {'ab' * 32}"],
+    "half.example": ["CNAME bare.example."],
+    "bare.example": ["A 127.0.0.10"],
     "alias.example": ["CNAME outside.example."],
     "dangling.example": ["CNAME nowhere.example."],
     "null.example": ["MX 0 ."],
@@ -85,6 +89,35 @@ class AnswersTest(ResolverCase):
         resolver = await self.resolver()
         assert set(await resolver.txt("text.example")) == {b"v=spf1 -all", b"x"}
         assert await resolver.pointer("127.0.0.10") == ("mx1.outside.example",)
+
+    async def test_tlsa(self):
+        resolver = await self.resolver()
+        assert await resolver.tlsa("_25._tcp.mx1.outside.example") == (TLSA(3, 1, 1, b"\xab" * 32),)
+        with pytest.raises(NoSuchData):
+            await resolver.tlsa("outside.example")
+
+    async def test_what_dnssec_vouches_for(self):
+        resolver = await self.resolver()
+        self.server.signed |= {"outside.example", "half.example"}
+        assert (await resolver.mx("outside.example")).secure
+        addresses = await resolver.addresses("mx1.outside.example")
+        assert (addresses.secure, addresses.name) == (True, "mx1.outside.example")
+        assert (await resolver.tlsa("_25._tcp.mx1.outside.example")).secure
+        assert isinstance(addresses, Answers)
+        # All aliases on the way have to be.
+        half = await resolver.addresses("half.example")
+        assert (half.secure, half.name) == (False, "bare.example")
+        assert not (await resolver.mx("alias.example")).secure
+
+    async def test_dnssec_is_believed_on_this_machine_or_where_the_admin_says_so(self):
+        assert Resolver(reactor, [("127.0.0.1", 53), ("::1", 53)]).validating
+        assert not Resolver(reactor, [("127.0.0.1", 53), ("192.0.2.1", 53)]).validating
+        assert not Resolver(reactor, [("fe80::1%eth0", 53)]).validating
+        assert Resolver(reactor, [("192.0.2.1", 53)], validating=True).validating
+        resolver = await self.resolver()
+        self.server.signed.add("outside.example")
+        resolver.validating = False
+        assert not (await resolver.mx("outside.example")).secure
 
     async def test_falls_back_to_tcp(self):
         resolver = await self.resolver()

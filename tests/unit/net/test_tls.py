@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import trustme
 from attrs import evolve
+from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from zope.interface.verify import verifyObject
 
+from mailserver.model.tlsa import TLSA, Anchors
 from mailserver.net.session import Peer
 from mailserver.net.tls import Certificates, ClientTLS, Trust, Version, tls_facts
 from tests.support.certificates import credentials, loaded, shake, shown
@@ -237,6 +239,40 @@ class TestClient:
     def test_any_takes_any(self, tmp_path: Path) -> None:
         server = self.serve(trustme.CA(), tmp_path, "wrong.example.org")
         shake(server, ClientTLS().creator("mx.example.org").clientConnectionForTLS(None))
+
+    def test_any_says_what_is_wrong(self, ca: trustme.CA, tmp_path: Path, roots: Path) -> None:
+        past = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC)
+        expired = {"not_before": past[0], "not_after": past[1]}
+        for number, (issuer, name, more, flaw) in enumerate(
+            [
+                (ca, "mx.example.org", {}, ""),
+                (ca, "*.example.org", {}, ""),
+                (ca, "wrong.example.org", {}, "the certificate is not for mx.example.org"),
+                (ca, "mx.example.org", expired, "the certificate has expired"),
+                (trustme.CA(), "mx.example.org", {}, "the certificate's issuer is not trusted"),
+            ]
+        ):
+            server = loaded(credentials(issuer, tmp_path / str(number), name, **more))
+            creator = ClientTLS(Trust.ANY, roots).creator("mx.example.org")
+            client, _ = shake(server.serverConnectionForTLS(None), creator.clientConnectionForTLS(None))
+            creator.judge(client)
+            assert creator.flaw.startswith(flaw), creator.flaw
+            assert bool(creator.flaw) is bool(flaw)
+            assert not creator.is_proven_by_dns
+
+    def test_tlsa_records_are_all_that_counts(self, ca: trustme.CA, tmp_path: Path, roots: Path) -> None:
+        served = credentials(trustme.CA(), tmp_path / "x", "elsewhere.example")
+        other = credentials(ca, tmp_path / "y", "mx.example.org")
+        for shown_to_dns, fits in [(served, True), (other, False)]:
+            record = TLSA(3, 0, 1, shown_to_dns.chain[0].fingerprint(SHA256()))
+            anchors = Anchors((record,), "base.example.org", ())
+            creator = ClientTLS(Trust.ANY, roots).creator("mx.example.org", anchors)
+            asked = creator.clientConnectionForTLS(None)
+            client, server = shake(loaded(served).serverConnectionForTLS(None), asked)
+            creator.judge(client)
+            assert (creator.flaw == "") is fits
+            assert creator.is_proven_by_dns
+            assert server.get_servername() == b"base.example.org"
 
     def test_any_takes_an_expired_one(self, ca: trustme.CA, tmp_path: Path) -> None:
         server = self.serve(ca, tmp_path, "mx.example.org", not_after=datetime(2020, 1, 1, tzinfo=UTC))

@@ -122,6 +122,21 @@ class NameserverTest(TestCase):
         answer = dns.message.make_response(dns.message.make_query("a.example", "A"))
         server.receive(answer.to_wire(), "udp", 1, self.fail)
 
+    async def test_says_of_signed_names_that_they_are(self):
+        server = await self.serve()
+        server.signed.add("outside.example")
+        for name, kind, flags, wanted in [
+            ("outside.example", "MX", dns.flags.AD, True),
+            ("mx1.outside.example", "A", dns.flags.AD, True),
+            ("nowhere.outside.example", "A", dns.flags.AD, True),
+            ("outside.example", "MX", 0, False),
+            ("alias.example", "MX", dns.flags.AD, False),
+            ("null.example", "MX", dns.flags.AD, False),
+        ]:
+            with self.subTest(name=name, kind=kind, flags=flags):
+                response = await self.ask(name, kind, flags=dns.flags.RD | flags)
+                assert bool(response.flags & dns.flags.AD) is wanted
+
 
 class ZoneTest(TestCase):
     def test_reads_master_file_text(self):

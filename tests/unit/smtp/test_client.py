@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from mailserver.model.outcome import Delayed, Failed, Scope
 from mailserver.model.reply import Reply
+from mailserver.net.tls import ClientTLS
 from mailserver.smtp.client import Conversation, Deadlines
 from mailserver.smtp.trouble import HostTrouble, TLSTrouble, in_one_line, judge
 
@@ -56,7 +57,7 @@ class Peer:
     def __init__(self, deadlines: Deadlines | None = None, until: float = 1e9) -> None:
         self.clock = Clock()
         self.line = Line()
-        creator: Any = object()
+        creator: Any = ClientTLS().creator("mx.example.org")
         self.conversation = Conversation(
             b"mail.example.lan", creator, deadlines or Deadlines(), self.clock, until
         )
@@ -421,7 +422,7 @@ class TestTLS:
         peer.line.handle = Handle()
         peer.conversation.handshakeCompleted()
         assert secure.result() is None
-        assert peer.conversation.tls == "TLSv1.3 TLS_AES_256_GCM_SHA384"
+        assert peer.conversation.tls == "TLSv1.3 TLS_AES_256_GCM_SHA384 verified"
         peer.hangs_up()
         assert not peer.clock.getDelayedCalls()
 

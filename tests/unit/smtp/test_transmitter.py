@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import trustme
+from attrs import evolve
+from cryptography.hazmat.primitives.hashes import SHA256
 from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectBindError
@@ -22,8 +24,9 @@ from zope.interface.verify import verifyObject
 from mailserver.interfaces import IContent, ITransmitter
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
-from mailserver.model.exchanger import Exchanger, Login, Security
+from mailserver.model.exchanger import Demand, Exchanger, Login, Security
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome, Scope
+from mailserver.model.tlsa import TLSA, Anchors
 from mailserver.net.certificates import Credentials, ensure_self_signed, read_pair
 from mailserver.net.tls import Certificates, ClientTLS, Trust
 from mailserver.rehearsal.hosts import Behaviour, Deed, MailHost, Stage
@@ -166,6 +169,9 @@ class Loopback(TestCase):
             content or Held(BODY),
             recipients or (A,),
         )
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        return [told["mail_fields"] for told in self.events if told.get("mail_event") == event]
 
     def waits(self) -> float:
         """The seconds of the deadline that runs now."""
@@ -783,11 +789,14 @@ class SecurityTests(Loopback):
         transmitter = self.transmitter(ClientTLS())
         exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, 10)
         await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
-        assert not [event for event in self.events if event.get("mail_event") == "trouble"]
+        assert not self.told("downgraded")
         host.behaviour = Behaviour()
-        await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
-        (trouble,) = [event["mail_fields"] for event in self.events if event.get("mail_event") == "trouble"]
-        assert trouble["host"] == "mx.example.org"
+        for _ in range(2):
+            await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        (fall,) = self.told("downgraded")
+        assert (fall["domain"], fall["host"]) == ("example.org", "mx.example.org")
+        assert (fall["before"], fall["now"]) == ("encrypted", "clear")
+        assert len(host.messages) == 3
 
     @deferred
     async def test_no_password_in_clear_or_to_strangers(self) -> None:
@@ -798,3 +807,74 @@ class SecurityTests(Loopback):
             assert (type(outcome), outcome.scope) == (Delayed, Scope.HOST)
             assert not any(command.startswith("AUTH") for command in host.commands)
         assert "s3cret" not in repr(login)
+
+
+class DemandTests(Loopback):
+    """What a domain publishes, at the host: every situation, under each demand."""
+
+    def anchored(self, certificate: Any) -> Demand:
+        record = TLSA(3, 0, 1, certificate.fingerprint(SHA256()))
+        return Demand(Security.DANE, "DANE", Anchors((record,), "base.example.org", ()))
+
+    async def sent(self, host: MailHost, demand: Demand, **more: Any) -> Any:
+        exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, demand=demand, **more)
+        outcomes = await self.transmitter(ClientTLS()).transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        return outcomes[A]
+
+    @deferred
+    async def test_dane(self) -> None:
+        shown = ensure_self_signed(Path(self.directory.name), "whatever.example")
+        other = ensure_self_signed(Path(self.directory.name) / "other", "mx.example.org")
+        host = self.host(Behaviour(tls=loaded(shown).current()))
+        assert isinstance(await self.sent(host, self.anchored(shown.chain[0])), Delivered)
+        assert host.messages[0].server_name == "base.example.org"
+        (attempt,) = self.attempts()
+        assert attempt["tls"].endswith(" DANE")
+        assert str(attempt["policy"]) == "dane (DANE)"
+        host.commands.clear()
+        outcome = await self.sent(host, self.anchored(other.chain[0]))
+        assert (type(outcome), outcome.scope, outcome.status) == (Delayed, Scope.HOST, "4.7.5")
+        assert "no TLSA record fits" in outcome.reply
+        assert host.connections == 2, "not once more in clear"
+        said = [command for command in host.commands if command != "QUIT"]
+        assert said == ["EHLO mail.example.lan", "STARTTLS"], "to a stranger nothing, not even EHLO"
+
+    @deferred
+    async def test_dane_and_no_tls(self) -> None:
+        shown = ensure_self_signed(Path(self.directory.name), "mx.example.org")
+        refusing = Behaviour(tls=self.server_context(), answers={Stage.STARTTLS: "454 4.7.0 not now"})
+        for behaviour in (Behaviour(), refusing, Behaviour(tls=self.server_context(), babbles=True)):
+            host = self.host(behaviour)
+            outcome = await self.sent(host, self.anchored(shown.chain[0]))
+            assert (type(outcome), outcome.scope) == (Delayed, Scope.HOST)
+            assert (host.connections, host.messages) == (1, [])
+
+    @deferred
+    async def test_dane_without_records_is_never_spoken_to(self) -> None:
+        host = self.host(Behaviour(tls=self.server_context()))
+        outcome = await self.sent(host, Demand(Security.DANE))
+        assert (type(outcome), outcome.scope, host.connections) == (Delayed, Scope.HOST, 0)
+
+    @deferred
+    async def test_requiretls_and_passwords_are_content_with_dane(self) -> None:
+        shown = ensure_self_signed(Path(self.directory.name), "whatever.example")
+        host = self.host(Behaviour(tls=loaded(shown).current(), extensions=("REQUIRETLS",)))
+        exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, demand=self.anchored(shown.chain[0]))
+        strict = evolve(ENVELOPE, requiretls=True)
+        transmitter = self.transmitter(ClientTLS())
+        assert isinstance((await transmitter.transmit(exchanger, strict, Held(BODY), (A,)))[A], Delivered)
+        unproven = evolve(exchanger, demand=Demand(Security.ENCRYPT))
+        transmitter = Transmitter(reactor, self.clock, "mail.example.lan", ClientTLS())
+        assert isinstance((await transmitter.transmit(unproven, strict, Held(BODY), (A,)))[A], Delayed)
+        assert len(host.messages) == 1
+
+    @deferred
+    async def test_a_policy_that_is_only_tried(self) -> None:
+        trial = Demand(Security.MAY, "MTA-STS testing", is_trial=True)
+        for behaviour, why in [
+            (Behaviour(), "no TLS"),
+            (Behaviour(tls=self.server_context()), "the certificate is self-signed"),
+        ]:
+            assert isinstance(await self.sent(self.host(behaviour), trial), Delivered)
+            assert why in str(self.told("warned")[-1]["what"])
+        assert len(self.told("warned")) == 2

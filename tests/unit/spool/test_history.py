@@ -7,7 +7,7 @@ from zope.interface.verify import verifyObject
 
 from mailserver import journal
 from mailserver.model.envelope import Origin
-from mailserver.model.exchanger import Exchanger
+from mailserver.model.exchanger import Demand, Exchanger
 from mailserver.model.source import Source
 from mailserver.spool import history as module
 from mailserver.spool.history import FILE, Event, History, find, open_for_reading
@@ -169,7 +169,7 @@ class JournalTests(SpoolTestCase):
         history.start()
         origin = Origin("192.0.2.7", 1, "pc7")
         journal.refused(origin, "RCPT <bob@example.org>", "no relay", Source("m.toml", 3), "550 5.7.1", ALICE)
-        journal.attempted("X1", Exchanger("mx", "192.0.2.1", 25), 10, "1 delivered", 0.5, "TLSv1.3")
+        journal.attempted("X1", Exchanger("mx", "192.0.2.1", 25), "1 delivered", 0.5, "TLSv1.3", Demand())
         journal.reported("X1", "failed", "X2", ALICE)
         journal.steered("hold", "X1", 2, "spam")
         attempts = history.attempts("X1")
