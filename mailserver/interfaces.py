@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.model.exchanger import MX, Exchanger
-from mailserver.model.outcome import Outcome
+from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome
 from mailserver.model.source import BUILT_IN, Source
 from mailserver.model.tlsa import TLSA
 
@@ -48,6 +48,7 @@ __all__ = [
     "StorageFull",
     "StorageTrouble",
     "Unanswered",
+    "Undelivered",
     "Verdict",
     "Waiting",
 ]
@@ -66,6 +67,14 @@ class StorageFull(StorageTrouble):
 
 class MailboxFull(Exception):
     """The message does not fit the mailbox's quota (RFC 5321 §3.7.1, 452 4.2.2)."""
+
+
+class Undelivered(Exception):
+    """Nobody got the message, which is not this server's; ``outcome`` says why, and whether for good."""
+
+    def __init__(self, outcome: Delayed | Failed) -> None:
+        super().__init__(outcome.reply)
+        self.outcome = outcome
 
 
 class MaildropInUse(Exception):
@@ -117,11 +126,12 @@ class IDraft(Interface):
         dropped, and ``commit`` tells.
         """
 
-    async def commit(envelope: Envelope) -> None:
+    async def commit(envelope: Envelope) -> Mapping[Recipient, Delivered]:
         """Make the message durable; it is this server's once this returns (RFC 5321 §6.1).
 
-        ``envelope.id`` is the draft's. Raises :class:`StorageFull` or :class:`StorageTrouble`, and then
-        nothing of the message remains.
+        ``envelope.id`` is the draft's. Returns those whose copies are in their mailboxes by then; for the
+        others it waits. Raises :class:`StorageFull`, :class:`StorageTrouble` or :class:`Undelivered`, and
+        then nothing waits.
         """
 
     def abandon() -> None:
@@ -133,6 +143,12 @@ class ISpool(Interface):
 
     def draft(sender: Address, recipients: Sequence[Recipient]) -> IDraft:
         """Begin a message. Touches no disk, cannot fail."""
+
+    def detains(envelope: Envelope) -> bool:
+        """Whether the message is to wait in the queue, by a mark of its own or the administrator's orders.
+
+        Answers from memory. Once an order has been answered, this goes by it.
+        """
 
 
 # --- the spool, seen by those who deliver ------------------------------------------------------------

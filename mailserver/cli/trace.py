@@ -65,7 +65,8 @@ def _tell(told: _Told, now: float, another: bool) -> None:
     if another:
         click.echo()
     click.echo(printable(told.head))
-    for moment, text in sorted(told.lines, key=lambda line: line[0]):
+    # How it came is told by each part of a story: some copies may have been delivered before it was queued.
+    for moment, text in sorted(dict.fromkeys(told.lines), key=lambda line: line[0]):
         click.echo(f"  {clock(moment, now)}  {printable(text)}")
     for text in told.end:
         click.echo(f"  {printable(text)}")

@@ -1,6 +1,7 @@
 """The front: the side that accepts. Who is let in by which door, what is taken from whom.
 
-It brings mail to the storage and fetches it there; of the side that delivers it knows nothing.
+It brings mail to the storage, straight into mailboxes where it can, and fetches it there; of the side
+that works off the queue it knows nothing.
 """
 
 import time
@@ -15,6 +16,8 @@ from twisted.mail.interfaces import IMailboxPOP3, IMessageDeliveryFactory
 from mailserver.access.networks import Networks
 from mailserver.access.profiles import Profile
 from mailserver.config import Config
+from mailserver.delivery.couriers.mailbox import MailboxCourier
+from mailserver.delivery.direct import Direct
 from mailserver.domains.realm import Checker, Realm, login_pool
 from mailserver.domains.verifiers import Verifiers
 from mailserver.interfaces import Account
@@ -61,15 +64,17 @@ class Front:
 
     def _build_office(self, reactor: Any, config: Config, chores: Pool) -> Office:
         """What is taken, from whom."""
-        directory, spool = self._storage.directory, self._storage.spool
+        storage, directory = self._storage, self._storage.directory
+        mailboxes = MailboxCourier(directory, storage.mailboxes)
+        direct = Direct(storage.spool, directory, mailboxes, storage.history.finished, time.time)
         free = FreeSpace(config.state, chores.run, reactor.seconds)
         return Office(
             config.hostname,
             directory,
-            spool,
+            direct,
             reception_rules(config),
             time.time,
-            Room(directory, self._storage.mailboxes.room),
+            Room(directory, storage.mailboxes.room),
             self._counters.usage,
             free,
             free.look,

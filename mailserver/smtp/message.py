@@ -4,7 +4,9 @@ Promises: the 250 after the commit and never without it (RFC 5321 §6.1). A clie
 end of its data leaves nothing behind; one that goes away while its message is being committed does not stop
 the commit.
 
-Failures: no room, 452 4.3.1; any other trouble of the disk, or in this server, 451 4.3.0. Too big, 552 5.3.4;
+Failures: no room, 452 4.3.1; any other trouble of the disk, or in this server, 451 4.3.0. A message that
+nobody's mailbox takes at once (:class:`~mailserver.interfaces.Undelivered`): full, 452 4.2.2; the recipient
+vanished or was disabled since RCPT, 550. Too big, 552 5.3.4;
 too many hops, 554 5.4.6; a header section too big, 552 5.3.4; a content that no mail may have, 554 5.6.0.
 """
 
@@ -17,13 +19,15 @@ from twisted.mail.interfaces import IMessageSMTP
 from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.interfaces import IDraft, StorageFull, StorageTrouble
+from mailserver.interfaces import IDraft, StorageFull, StorageTrouble, Undelivered
 from mailserver.model.envelope import Envelope, QueueID
 from mailserver.model.reply import (
     BAD_CONTENT_554,
     HEADER_TOO_BIG_552,
+    MAILBOX_DISABLED_550,
     MAILBOX_FULL_452,
     NO_SPACE_452,
+    NO_SUCH_USER_550,
     OK_250,
     TOO_BIG_552,
     TOO_MANY_HOPS_554,
@@ -34,6 +38,12 @@ from mailserver.model.source import BUILT_IN, Source
 from mailserver.wire.headers import HeaderSection, count_fields
 
 __all__ = ["Limits", "Message", "Objection"]
+
+_UNDELIVERED = {
+    reply.status: reply
+    for reply in (MAILBOX_FULL_452, NO_SPACE_452, TROUBLE_451, NO_SUCH_USER_550, MAILBOX_DISABLED_550)
+}
+"""What is said when no mailbox took the message, by the status of its outcome."""
 
 
 @frozen
@@ -222,7 +232,12 @@ class Message:
             if top and (waiting := self._pass_on(top)) is not None:
                 await waiting
             envelope = self._envelope(draft.id, self._written)
-            await draft.commit(envelope)
+            delivered = await draft.commit(envelope)
+        except Undelivered as undelivered:
+            status = undelivered.outcome.status
+            return self._turn_down(
+                Objection(str(undelivered), BUILT_IN, _UNDELIVERED.get(status, TROUBLE_451))
+            )
         except StorageFull as full:
             journal.trouble("spool", full, id=draft.id)
             return NO_SPACE_452
@@ -234,6 +249,10 @@ class Message:
             draft.abandon()
             return TROUBLE_451
         journal.accepted(envelope)
+        for recipient, outcome in delivered.items():
+            journal.delivered(draft.id, recipient.address, outcome)
+        if len(delivered) == len(envelope.recipients):
+            journal.removed(draft.id)  # it never was in the queue: its story ends as every message's does
         return OK_250.saying(f"Ok: queued as {draft.id}")
 
     def _drop(self) -> None:

@@ -1,11 +1,12 @@
 """A message being received (:class:`~mailserver.interfaces.IDraft`)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from zope.interface import implementer
 
 from mailserver.interfaces import IDraft, StorageTrouble
-from mailserver.model.envelope import Envelope, QueueID
+from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.model.outcome import Delivered
 from mailserver.spool.body import Body, Sealed
 
 __all__ = ["Draft"]
@@ -30,7 +31,7 @@ class Draft:
         """Add content."""
         return self._body.write(data)
 
-    async def commit(self, envelope: Envelope) -> None:
+    async def commit(self, envelope: Envelope) -> Mapping[Recipient, Delivered]:
         """Make it durable. Cancelling this after the content is whole leaves open whether it became so."""
         if self._ended or envelope.id != self.id:
             raise ValueError("a draft is committed once, under its own ID")
@@ -43,6 +44,7 @@ class Draft:
             raise StorageTrouble("the draft was abandoned while it was committed")
         self._ended = True
         await self._store(envelope, content)
+        return {}
 
     def abandon(self) -> None:
         """Forget it, unless it has ended."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from attrs import field, frozen
 
 from mailserver.model.address import Address
+from mailserver.model.envelope import Envelope
 from mailserver.spool.listing import Key
 from mailserver.spool.rows import spell_address
 from mailserver.spool.selecting import JOINED, OPEN, Selection
@@ -24,10 +25,12 @@ __all__ = [
     "NoSuchMessage",
     "Portion",
     "Rule",
+    "StandingOrders",
     "add_rule",
     "edit",
     "hasten",
     "pause",
+    "read_orders",
     "read_rules",
     "remove_rule",
     "resume",
@@ -149,6 +152,32 @@ def read_rules(connection: sqlite3.Connection) -> tuple[Rule, ...]:
     """The rules that stand."""
     rows = connection.execute("SELECT number, field, value FROM rule ORDER BY number").fetchall()
     return tuple(Rule(*row) for row in rows)
+
+
+@frozen
+class StandingOrders:
+    """What holds for all mail until the administrator says otherwise.
+
+    :ivar paused: the destinations that nothing is taken for; :data:`EVERYTHING` among them: any.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    paused: frozenset[str] = frozenset()
+
+    def concern(self, envelope: Envelope) -> bool:
+        """Whether they keep the message from any of its recipients."""
+        if not self.rules and not self.paused:
+            return False
+        addresses = [recipient.address for recipient in envelope.recipients]
+        if EVERYTHING in self.paused or any(address.domain in self.paused for address in addresses):
+            return True
+        return any(rule.matches(envelope.sender, address) for rule in self.rules for address in addresses)
+
+
+def read_orders(connection: sqlite3.Connection) -> StandingOrders:
+    """The orders that stand."""
+    paused = frozenset(name for (name,) in connection.execute("SELECT name FROM pause"))
+    return StandingOrders(read_rules(connection), paused)
 
 
 def add_rule(connection: sqlite3.Connection, field: str, value: str, now: float) -> int:

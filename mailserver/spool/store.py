@@ -55,12 +55,12 @@ from mailserver.spool.content import FileContent, MemoryContent
 from mailserver.spool.disk import Disk
 from mailserver.spool.draft import Draft
 from mailserver.spool.history import History
-from mailserver.spool.orders import NoSuchMessage
+from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_orders
 from mailserver.spool.reader import Reader, Taken
 from mailserver.spool.recent import Recent
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.spool.trouble import as_trouble, is_damage
-from mailserver.spool.writer import Changes, Job, Order, Recall, Settle, Store, Writer
+from mailserver.spool.writer import HOLD, Changes, Job, Order, Recall, Settle, Store, Writer
 from mailserver.threads import Batcher, Busy, CallFromThread, Pool
 
 __all__ = ["Spool", "SpoolUnusable"]
@@ -116,6 +116,7 @@ class Spool:
         self._taken: dict[tuple[QueueID, str], Taken] = {}
         self._latest = 0.0  # the latest time that take() was told
         self._told: dict[str, float] = {}
+        self._orders = StandingOrders()
 
     # --- life
 
@@ -128,6 +129,7 @@ class Spool:
             writing = opening.open_writer(self._directory)
             self._connections.append(writing)
             opening.sweep(writing, self._directory, self._disk, self._say)
+            self._orders = read_orders(writing)
             reading = schema.connect(self._directory / opening.DATABASE)
             self._connections.append(reading)
         except (OSError, sqlite3.Error) as error:
@@ -166,6 +168,10 @@ class Spool:
         """As :meth:`mailserver.interfaces.ISpool.draft`."""
         id_ = make_queue_id(self._now(), self._entropy(40))
         return Draft(id_, self._body(id_), self._store)
+
+    def detains(self, envelope: Envelope) -> bool:
+        """As :meth:`mailserver.interfaces.ISpool.detains`."""
+        return HOLD in envelope.marks or self._orders.concern(envelope)
 
     def _body(self, name: str) -> Body:
         return Body(self._disk, self._files, self._contents / name)
@@ -291,6 +297,8 @@ class Spool:
 
     def _after(self, changes: Changes) -> None:
         """In the reactor's thread, before those who wait for the commit go on."""
+        if changes.orders is not None:
+            self._orders = changes.orders
         for envelope, octets in changes.stored:
             self._recent.put(envelope, octets)
         self._forget([job.duty for job in changes.settled])

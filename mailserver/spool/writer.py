@@ -20,7 +20,7 @@ from mailserver.model.outcome import Delivered
 from mailserver.spool import schema
 from mailserver.spool.body import Sealed
 from mailserver.spool.disk import Disk
-from mailserver.spool.orders import NoSuchMessage, Rule, read_rules
+from mailserver.spool.orders import NoSuchMessage, Rule, StandingOrders, read_orders, read_rules
 from mailserver.spool.rows import (
     ENVELOPE_COLUMNS,
     envelope_row,
@@ -91,7 +91,10 @@ Job = Store | Settle | Order | Recall
 
 @frozen
 class Changes:
-    """What one transaction, now durable, has changed."""
+    """What one transaction, now durable, has changed.
+
+    :ivar orders: those that stand from now on; ``None``: as before.
+    """
 
     stored: list[tuple[Envelope, bytes | None]] = field(factory=list)
     settled: list[Settle] = field(factory=list)
@@ -99,6 +102,7 @@ class Changes:
     destinations: set[str] = field(factory=set)
     due: list[int] = field(factory=list)
     stories: list[Story] = field(factory=list)
+    orders: StandingOrders | None = None
     answer: Any = None
 
     def add(self, other: "Changes") -> None:
@@ -191,6 +195,8 @@ class Writer:
                 results.append(self._attempt(job, changes))
             for destination in changes.destinations:
                 _refresh(self._connection, destination)
+            if any(isinstance(job, Order) for job in jobs):
+                changes = evolve(changes, orders=read_orders(self._connection))
             self._connection.execute("COMMIT")
         except Exception as error:
             self._complain(error)

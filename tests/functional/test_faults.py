@@ -16,6 +16,8 @@ from mailserver.rehearsal.nameserver import Fault, Nameserver
 from mailserver.rehearsal.server import ServerProcess
 from tests.support.rehearsal import ServerTestCase, body_of, count, fetch_all, smtp, until
 
+_LINE = b"x" * 98 + b"\r\n"
+
 
 class Load:
     """Clients that send numbered messages until told to stop, and remember what was acknowledged."""
@@ -40,7 +42,7 @@ class Load:
             while not self._stop.is_set():
                 with self._lock:
                     number = next(self._numbers)
-                body = b"message %d\r\n" % number + b"x" * rng.choice((10, 4000, 300_000)) + b"\r\n"
+                body = b"message %d\r\n" % number + _LINE * rng.choice((1, 40, 3000))
                 session.sendmail("bob@example.lan", [self._recipient], b"Subject: load\r\n\r\n" + body)
                 self.acknowledged.add(body)
 

@@ -23,6 +23,7 @@ from mailserver.interfaces import (
 )
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.model.outcome import Delivered
 from mailserver.model.source import Source
 
 __all__ = ["FakeContent", "FakeDirectory", "FakeDraft", "FakeSpool", "Gate", "address"]
@@ -159,7 +160,7 @@ class FakeDraft:
         self.chunks.append(data)
         return self._spool.writing.enter()
 
-    async def commit(self, envelope: Envelope) -> None:
+    async def commit(self, envelope: Envelope) -> Mapping[Recipient, Delivered]:
         assert not self.ended, "commit after the draft's end"
         assert envelope.id == self.id
         self.committing = True
@@ -168,6 +169,7 @@ class FakeDraft:
         if self._spool.trouble is not None:
             raise self._spool.trouble
         self._spool.messages.append((envelope, b"".join(self.chunks)))
+        return self._spool.delivered
 
     def abandon(self) -> None:
         self.abandoned = True
@@ -180,6 +182,8 @@ class FakeSpool:
     :ivar messages: what was committed, in order.
     :ivar drafts: all that were ever begun.
     :ivar trouble: what every commit raises; ``None`` for none.
+    :ivar delivered: what every commit returns.
+    :ivar detaining: whether everything is to wait.
     :ivar writing: shut it, and the disk does not keep up with what is written.
     :ivar committing: shut it, and commits take until it is opened.
     """
@@ -188,6 +192,8 @@ class FakeSpool:
         self.messages: list[tuple[Envelope, bytes]] = []
         self.drafts: list[FakeDraft] = []
         self.trouble: Exception | None = None
+        self.delivered: dict[Recipient, Delivered] = {}
+        self.detaining = False
         self.writing = Gate()
         self.committing = Gate()
 
@@ -195,3 +201,6 @@ class FakeSpool:
         draft = FakeDraft(self, QueueID(f"Q{len(self.drafts) + 1:04d}"), sender, recipients)
         self.drafts.append(draft)
         return draft
+
+    def detains(self, envelope: Envelope) -> bool:
+        return self.detaining

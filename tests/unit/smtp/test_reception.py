@@ -15,9 +15,10 @@ from zope.interface.verify import verifyObject
 from mailserver import journal
 from mailserver.access.networks import Networks
 from mailserver.access.profiles import anywhere
-from mailserver.interfaces import StorageFull, StorageTrouble
+from mailserver.interfaces import StorageFull, StorageTrouble, Undelivered
 from mailserver.model.address import NULL_SENDER
 from mailserver.model.envelope import Envelope, Origin, Recipient
+from mailserver.model.outcome import Delayed, Delivered, Failed, Scope
 from mailserver.model.reply import (
     BAD_CONTENT_554,
     HEADER_TOO_BIG_552,
@@ -407,3 +408,35 @@ def test_requiretls_is_in_the_envelope(premises: Premises) -> None:
     reception.validateTo(address("alice@example.lan"))
     assert answer(reception.message()).code == 250
     assert premises.spool.messages[0][0].requiretls
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Delayed(Scope.RECIPIENT, "mailbox full", "4.2.2"), 452),
+        (Delayed(Scope.HOST, "no space", "4.3.1"), 452),
+        (Delayed(Scope.HOST, "trouble", "4.3.0"), 451),
+        (Failed(Scope.RECIPIENT, "no such user here", "5.1.1"), 550),
+        (Failed(Scope.RECIPIENT, "mailbox disabled", "5.2.1"), 550),
+    ],
+)
+def test_what_no_mailbox_takes_is_refused(
+    premises: Premises, events: list[Any], outcome: Delayed | Failed, code: int
+) -> None:
+    premises.spool.trouble = Undelivered(outcome)
+    message = begun(premises)
+    message.write(b"\r\n")
+    reply = answer(message)
+    assert (reply.code, reply.status) == (code, outcome.status)
+    ((event, fields),) = events
+    assert (event, fields["reason"]) == ("refused", outcome.reply)
+
+
+def test_the_journal_tells_of_what_is_delivered_already(premises: Premises, events: list[Any]) -> None:
+    alice = Recipient(address("alice@example.lan"))
+    premises.spool.delivered = {alice: Delivered("delivered to mailbox", "2.1.5")}
+    for others in ((), ("bob@example.lan",)):
+        message = begun(premises, "alice@example.lan", *others)
+        message.write(b"\r\n")
+        assert answer(message).code == 250
+    assert [event for event, _ in events] == ["accepted", "delivered", "removed", "accepted", "delivered"]
