@@ -6,7 +6,8 @@ as it was before a settlement still sees the duty as taken.
 
 :meth:`Reader.take` goes round: destinations that have been served least lately come first, those never served
 before all, and one duty is taken of each in turn. Its cost grows with the destinations that something is due
-for and with the duties taken, not with the messages that wait.
+for and with the duties taken, not with the messages that wait. A message for one recipient is read by the
+query that finds it; its content, if small, is fetched with that of the others.
 
 What is paused is left out. :meth:`Reader.seize` takes mail that is held, for those who end or change it.
 
@@ -14,10 +15,12 @@ A message that cannot be read is told, and left out until the next start, so tha
 waiting.
 """
 
+import json
 import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Any, TypeVar
@@ -44,12 +47,14 @@ class Taken:
     :ivar message: the message's number.
     :ivar file: of its content, if it is large.
     :ivar numbers: of its recipients, by value.
+    :ivar message_id: of the message, empty where it has none.
     :ivar since: when it was taken.
     """
 
     message: int
     file: str | None
     numbers: dict[Recipient, list[int]]
+    message_id: str = ""
     since: float = inf
 
 
@@ -64,11 +69,17 @@ class Stored:
 
 _PAUSED = "SELECT name FROM pause"
 _DUE_DESTINATIONS = "SELECT name FROM destination WHERE due <= ? ORDER BY due"
+_DUE = f"""
+    SELECT recipient.message, {ENVELOPE_COLUMNS}, file, message_id, recipient.number, {RECIPIENT_COLUMNS},
+        (SELECT 1 FROM recipient AS other WHERE other.message = recipient.message LIMIT 1 OFFSET 1)
+    FROM recipient INDEXED BY due LEFT JOIN message ON message.number = recipient.message
+    WHERE state = 'waiting' AND destination = ? AND next_attempt <= ? ORDER BY next_attempt
+"""  # noqa: S608
 _DUE_MESSAGES = """
     SELECT message FROM recipient INDEXED BY due
     WHERE state = 'waiting' AND destination = ? AND next_attempt <= ? ORDER BY next_attempt
 """
-_MESSAGE = f"SELECT {ENVELOPE_COLUMNS}, file FROM message WHERE number = ?"  # noqa: S608
+_MESSAGE = f"SELECT {ENVELOPE_COLUMNS}, file, message_id FROM message WHERE number = ?"  # noqa: S608
 _RECIPIENTS = f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE message = ? ORDER BY number"  # noqa: S608
 _DUE_RECIPIENTS = f"""
     SELECT number, {RECIPIENT_COLUMNS} FROM recipient
@@ -90,10 +101,14 @@ _TIMES = """
     SELECT message, next_attempt FROM recipient INDEXED BY due
     WHERE state = 'waiting' AND destination = ? ORDER BY next_attempt
 """
+_CONTENTS = "SELECT message, octets, crc FROM content WHERE message IN (SELECT value FROM json_each(?))"
 _CONTENT = """
     SELECT message.size, message.file, content.octets, content.crc
     FROM message LEFT JOIN content ON content.message = message.number WHERE message.id = ?
 """
+
+_SMALL = 16 * 1024
+"""Contents of up to this many octets are fetched before they are asked for."""
 
 
 class Reader:
@@ -142,6 +157,7 @@ class Reader:
             finally:
                 for lane in lanes:
                     lane.close()  # an open cursor would keep the snapshot, and the write-ahead log, alive
+            self._fetch(duties)
         return duties
 
     def seize(self, hold: str, after: int, limit: int) -> tuple[list[tuple[Duty, Taken]], int, int | None]:
@@ -161,7 +177,9 @@ class Reader:
                     if message in self._busy.get(destination, ()):
                         taken += 1
                     elif message not in self._damaged:
-                        duty = self._duty(message, destination, _HELD_RECIPIENTS, hold)
+                        duty = self._duty(
+                            message, destination, partial(self._read_duty, _HELD_RECIPIENTS, hold)
+                        )
                         if duty is not None:
                             duties.append(duty)
         return duties, taken, messages[-1] if len(messages) == limit else None
@@ -198,20 +216,29 @@ class Reader:
 
     def _lane(self, destination: str, now: float) -> Generator[tuple[Duty, Taken], None, None]:
         """The duties due at one destination, longest due first."""
-        with closing(self._connection.execute(_DUE_MESSAGES, (destination, now))) as messages:
-            for (message,) in messages:
+        try:
+            yield from self._due(_DUE, destination, now)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            # It may be one message's: what cannot be read at once is read one by one.
+            yield from self._due(_DUE_MESSAGES, destination, now)
+
+    def _due(self, query: str, destination: str, now: float) -> Generator[tuple[Duty, Taken], None, None]:
+        with closing(self._connection.execute(query, (destination, now))) as rows:
+            for message, *row in rows:
                 if message in self._busy.get(destination, ()) or message in self._damaged:
                     continue
-                duty = self._duty(message, destination, _DUE_RECIPIENTS, now)
+                duty = self._duty(message, destination, partial(self._read_due, row, now))
                 if duty is not None:
                     self._turns[destination] = next(self._turn)
                     yield duty
 
     def _duty(
-        self, message: int, destination: str, recipients: str, which: float | str
+        self, message: int, destination: str, read: Callable[[int, str], tuple[Duty, Taken]]
     ) -> tuple[Duty, Taken] | None:
         try:
-            duty = self._read_duty(message, destination, recipients, which)
+            duty = read(message, destination)
         except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
             if isinstance(error, sqlite3.Error) and not is_damage(error):
                 raise
@@ -221,13 +248,26 @@ class Reader:
         self._busy[destination].add(message)
         return duty
 
+    def _read_due(self, row: Sequence[Any], now: float, message: int, destination: str) -> tuple[Duty, Taken]:
+        """A duty out of a row of :data:`_DUE`, which is all of it where there is one recipient."""
+        if not row or row[0] is None or row[-1]:
+            return self._read_duty(_DUE_RECIPIENTS, now, message, destination)
+        file, message_id, number, *about, _ = row[5:]
+        envelope = self._recent.envelope(row[0])
+        if envelope is None:
+            envelope = read_envelope(tuple(row[:5]), [tuple(about)])
+            self._recent.put(envelope, None)
+        waiting = read_waiting(tuple(about))
+        taken = Taken(message, file, {waiting.recipient: [number]}, message_id or "")
+        return Duty(envelope, destination, (waiting,)), taken
+
     def _read_duty(
-        self, message: int, destination: str, recipients: str, which: float | str
+        self, recipients: str, which: float | str, message: int, destination: str
     ) -> tuple[Duty, Taken]:
         found = self._connection.execute(_MESSAGE, (message,)).fetchone()
         if found is None:
             raise LookupError("recipients without a message")
-        *row, file = found
+        *row, file, message_id = found
         envelope = self._envelope(message, tuple(row))
         numbers: dict[Recipient, list[int]] = {}
         waiting = []
@@ -235,7 +275,7 @@ class Reader:
             each = read_waiting(tuple(about))
             waiting.append(each)
             numbers.setdefault(each.recipient, []).append(number)
-        return Duty(envelope, destination, tuple(waiting)), Taken(message, file, numbers)
+        return Duty(envelope, destination, tuple(waiting)), Taken(message, file, numbers, message_id or "")
 
     def _envelope(self, message: int, row: tuple[Any, ...]) -> Envelope:
         envelope = self._recent.envelope(row[0])
@@ -243,6 +283,28 @@ class Reader:
             envelope = read_envelope(row, self._connection.execute(_RECIPIENTS, (message,)))
             self._recent.put(envelope, None)
         return envelope
+
+    def _fetch(self, duties: Sequence[tuple[Duty, Taken]]) -> None:
+        """Have small contents at hand. One that is not as it should be is met when it is asked for."""
+        wanted = {
+            taken.message: duty.envelope
+            for duty, taken in duties
+            if taken.file is None
+            and duty.envelope.size <= _SMALL
+            and self._recent.octets(duty.envelope.id) is None
+        }
+        if not wanted:
+            return
+        try:
+            found = self._connection.execute(_CONTENTS, (json.dumps(list(wanted)),)).fetchall()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return
+        for message, octets, crc in found:
+            envelope = wanted[message]
+            if _is_whole(octets, envelope.size, crc):
+                self._recent.put(envelope, octets)
 
     # --- the rest
 
@@ -277,7 +339,7 @@ class Reader:
         if row is None:
             raise Damage(f"{id} is not in the spool")
         size, file, octets, crc = row
-        if file is None and (octets is None or len(octets) != size or crc32(octets) != crc):
+        if file is None and not _is_whole(octets, size, crc):
             raise Damage(f"the content of {id} is missing or damaged")
         return Stored(size, octets, file)
 
@@ -289,3 +351,7 @@ class Reader:
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
+
+
+def _is_whole(octets: object, size: int, crc: object) -> bool:
+    return isinstance(octets, bytes) and len(octets) == size and crc32(octets) == crc

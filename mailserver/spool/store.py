@@ -235,6 +235,7 @@ class Spool:
                 reports=stores,
                 now=now,
                 since=taken.since,
+                message_id=taken.message_id,
                 attempts=attempts,
             )
         )

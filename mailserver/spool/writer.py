@@ -1,12 +1,15 @@
 """The thread that commits: everything that waits becomes durable in one transaction, with one fsync.
 
-Each job stands in a savepoint of its own, so that one that fails takes no other down with it. If the commit
-itself fails (disk full, EIO), all of the batch fail and nothing of it remains; the commit is not tried again.
+What is usual, a message that comes and one that ends for all its recipients at once, is done for many in a
+few statements. Where one of these fails, each is done again in a savepoint of its own, and what is unusual
+always is: a job that fails takes no other down with it. If the commit itself fails (disk full, EIO), all of
+the batch fail and nothing of it remains; the commit is not tried again.
 """
 
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,7 @@ class Settle:
     :ivar message: the message's number in the database.
     :ivar file: of its content, if it is large.
     :ivar numbers: where each recipient of the duty stands.
+    :ivar message_id: as the database has it.
     :ivar since: when it was taken. Whoever is due later than that by now was ordered so meanwhile: it holds.
     :ivar attempts: what was tried for it, for its story.
     """
@@ -68,6 +72,7 @@ class Settle:
     reports: tuple[Store, ...]
     now: float
     since: float = inf
+    message_id: str = ""
     attempts: Sequence[Mapping[str, Any]] = ()
 
 
@@ -115,7 +120,10 @@ class Changes:
         self.stories.extend(other.stories)
 
 
-_ADD_MESSAGE = f"INSERT INTO message ({ENVELOPE_COLUMNS}, file, message_id) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_LAST_MESSAGE = "SELECT seq FROM sqlite_sequence WHERE name = 'message'"
+_ADD_MESSAGE = f"""
+    INSERT INTO message (number, {ENVELOPE_COLUMNS}, file, message_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""  # noqa: S608
 _ADD_CONTENT = "INSERT INTO content (message, crc, octets) VALUES (?, ?, ?)"
 _ADD_RECIPIENT = """
     INSERT INTO recipient (message, number, address, original, notify, destination, next_attempt, state, hold)
@@ -135,12 +143,11 @@ _IS_DUE = """
     WHERE message = ? AND destination = ? AND state = 'waiting' AND next_attempt <= ? LIMIT 1
 """
 _REMOVE = (
-    "DELETE FROM recipient WHERE message = ?",
-    "DELETE FROM content WHERE message = ?",
-    "DELETE FROM message WHERE number = ?",
+    "DELETE FROM recipient WHERE message IN (SELECT value FROM json_each(?))",
+    "DELETE FROM content WHERE message IN (SELECT value FROM json_each(?))",
+    "DELETE FROM message WHERE number IN (SELECT value FROM json_each(?))",
 )
-_REMOVE_ATTEMPTS = "DELETE FROM attempt WHERE message = ?"
-_MESSAGE_ID = "SELECT message_id FROM message WHERE number = ?"
+_REMOVE_ATTEMPTS = "DELETE FROM attempt WHERE message IN (SELECT value FROM json_each(?))"
 _ENDED = """
     SELECT address, original, state, last_attempt, attempts, status, reply, host
     FROM recipient WHERE message = ? ORDER BY number
@@ -160,6 +167,31 @@ _SET_DUE = """
 """
 _BEYOND = "SELECT DISTINCT destination FROM recipient WHERE state = 'waiting' AND next_attempt > ?"
 _RECALL = "UPDATE recipient SET next_attempt = ? WHERE state = 'waiting' AND next_attempt > ?"
+
+
+@frozen
+class _Rows:
+    """What many jobs add and remove."""
+
+    messages: list[tuple[object, ...]] = field(factory=list)
+    contents: list[tuple[object, ...]] = field(factory=list)
+    recipients: list[tuple[object, ...]] = field(factory=list)
+    removed: list[int] = field(factory=list)
+    tried: list[int] = field(factory=list)
+    """Of those removed, whose earlier attempts are to be removed as well."""
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Add and remove."""
+        if self.messages:
+            connection.executemany(_ADD_MESSAGE, self.messages)
+            connection.executemany(_ADD_CONTENT, self.contents)
+            connection.executemany(_ADD_RECIPIENT, self.recipients)
+        if self.removed:
+            numbers = json.dumps(self.removed)
+            for statement in _REMOVE:
+                connection.execute(statement, (numbers,))
+        if self.tried:
+            connection.execute(_REMOVE_ATTEMPTS, (json.dumps(self.tried),))
 
 
 class Writer:
@@ -191,8 +223,9 @@ class Writer:
         changes = Changes()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                results.append(self._attempt(job, changes))
+            for usual, some in groupby(jobs, _is_usual):
+                attempt = self._attempt_together if usual else self._attempt_each
+                results.extend(attempt(list(some), changes))
             for destination in changes.destinations:
                 _refresh(self._connection, destination)
             if any(isinstance(job, Order) for job in jobs):
@@ -218,6 +251,27 @@ class Writer:
         except sqlite3.Error as error:
             self._complain(error)
 
+    def _attempt_together(self, jobs: Sequence[Job], changes: Changes) -> list[Any]:
+        """Jobs that are :func:`usual <_is_usual>`; each alone where it does not work together."""
+        if len(jobs) > 1:
+            execute = self._connection.execute
+            execute("SAVEPOINT jobs")
+            try:
+                made = self._do_together(jobs)
+            except Exception:
+                if not self._connection.in_transaction:
+                    raise  # SQLite gave up the whole transaction
+                execute("ROLLBACK TO jobs")
+                execute("RELEASE jobs")
+            else:
+                execute("RELEASE jobs")
+                changes.add(made)
+                return [None] * len(jobs)
+        return self._attempt_each(jobs, changes)
+
+    def _attempt_each(self, jobs: Sequence[Job], changes: Changes) -> list[Any]:
+        return [self._attempt(job, changes) for job in jobs]
+
     def _attempt(self, job: Job, changes: Changes) -> Any:
         execute = self._connection.execute
         execute("SAVEPOINT job")
@@ -239,11 +293,9 @@ class Writer:
     def _do(self, job: Job) -> Changes:
         match job:
             case Store():
-                changes = Changes()
-                self._store(job, changes)
-                return changes
+                return self._do_together([job])
             case Settle():
-                return self._settle(job)
+                return self._do_together([job]) if _is_at_once(job) else self._settle(job)
             case Order():
                 self._rules = None
                 answer = job.apply(self._connection)
@@ -251,23 +303,40 @@ class Writer:
             case Recall():
                 return Changes(destinations=recall(self._connection, job))
 
-    def _store(self, job: Store, changes: Changes) -> None:
-        execute = self._connection.execute
+    def _do_together(self, jobs: Sequence[Job]) -> Changes:
+        changes, rows = Changes(), _Rows()
+        stores: list[Store] = []
+        for job in jobs:
+            match job:
+                case Store():
+                    stores.append(job)
+                case Settle():
+                    stores.extend(job.reports)
+                    self._end(job, changes, rows)
+        self._store(stores, changes, rows)
+        rows.write(self._connection)
+        return changes
+
+    def _store(self, stores: Sequence[Store], changes: Changes, rows: _Rows) -> None:
+        if stores:
+            (last,) = self._connection.execute(_LAST_MESSAGE).fetchone() or (0,)
+            for number, job in enumerate(stores, last + 1):
+                self._add(number, job, changes, rows)
+
+    def _add(self, number: int, job: Store, changes: Changes, rows: _Rows) -> None:
         content = job.content
         envelope = job.envelope
         if envelope.size != content.size:
             envelope = evolve(envelope, size=content.size)
         octets = b"".join(content.chunks) if content.file is None else None
         message_id = find_message_id(content.head if octets is None else octets)
-        message = execute(_ADD_MESSAGE, (*envelope_row(envelope), content.file, message_id)).lastrowid
-        assert message is not None
+        rows.messages.append((number, *envelope_row(envelope), content.file, message_id))
         if octets is not None:
-            execute(_ADD_CONTENT, (message, crc32(octets), octets))
-        rows = [
-            recipient_row(message, n, each, job.due, self._hold(envelope, each))
+            rows.contents.append((number, crc32(octets), octets))
+        rows.recipients.extend(
+            recipient_row(number, n, each, job.due, self._hold(envelope, each))
             for n, each in enumerate(envelope.recipients)
-        ]
-        self._connection.executemany(_ADD_RECIPIENT, rows)
+        )
         changes.stored.append((envelope, octets))
         changes.destinations.update(recipient.address.domain for recipient in envelope.recipients)
 
@@ -283,40 +352,46 @@ class Writer:
         return None
 
     def _settle(self, job: Settle) -> Changes:
-        changes = Changes(settled=[job], destinations={job.duty.destination})
-        for report in job.reports:
-            self._store(report, changes)
+        changes, rows = Changes(), _Rows()
+        self._store(job.reports, changes, rows)
         if self._record(job):
-            changes.stories.append(self._story(job))
-            for statement in _REMOVE if _is_first(job) else (*_REMOVE, _REMOVE_ATTEMPTS):
-                self._connection.execute(statement, (job.message,))
-            changes.removed.append((job.duty.envelope.id, job.file))
+            self._end(job, changes, rows)
+            rows.write(self._connection)
             return changes
+        rows.write(self._connection)
+        changes.settled.append(job)
+        changes.destinations.add(job.duty.destination)
         if self._connection.execute(_IS_DUE, (job.message, job.duty.destination, job.now)).fetchone():
             changes.due.append(job.message)
         if job.attempts:
-            rows = [(job.message, json.dumps(one)) for one in job.attempts]
-            self._connection.executemany(_ADD_ATTEMPT, rows)
+            tried = [(job.message, json.dumps(one)) for one in job.attempts]
+            self._connection.executemany(_ADD_ATTEMPT, tried)
             self._connection.execute(_FORGET_ATTEMPTS, (job.message, _MOST_ATTEMPTS))
         return changes
 
-    def _story(self, job: Settle) -> Story:
-        """All that is known of a message that is about to be removed."""
+    def _end(self, job: Settle, changes: Changes, rows: _Rows) -> None:
+        """The message is wanted no more: all that is known of it becomes its story."""
         execute = self._connection.execute
-        (message_id,) = execute(_MESSAGE_ID, (job.message,)).fetchone() or ("",)
+        is_at_once = _is_at_once(job)
         before = []
-        if not _is_first(job):
+        if not is_at_once or any(waiting.attempts for waiting in job.duty.waiting):
             before = [json.loads(facts) for (facts,) in execute(_ATTEMPTS, (job.message,))]
-        if _is_at_once(job):
+            rows.tried.append(job.message)
+        if is_at_once:
+            # The usual mail: nothing was written that is removed at once.
             ended: list[tuple[Any, ...]] = list(_ended_now(job))
         else:
             ended = execute(_ENDED, (job.message,)).fetchall()
-        return Story(job.duty.envelope, message_id or "", ended, [*before, *job.attempts], job.now)
+        rows.removed.append(job.message)
+        changes.settled.append(job)
+        changes.destinations.add(job.duty.destination)
+        changes.stories.append(
+            Story(job.duty.envelope, job.message_id, ended, [*before, *job.attempts], job.now)
+        )
+        changes.removed.append((job.duty.envelope.id, job.file))
 
     def _record(self, job: Settle) -> bool:
         """Record the outcomes; whether the message is wanted no more."""
-        if _is_at_once(job):
-            return True  # the usual mail: nothing needs to be written that is removed at once
         rows: list[tuple[Any, ...]] = []
         for recipient, settlement in job.settlements.items():
             values = settlement_row(settlement, job.now)
@@ -352,9 +427,9 @@ def _is_at_once(job: Settle) -> bool:
     return finished == len(job.duty.envelope.recipients)
 
 
-def _is_first(job: Settle) -> bool:
-    """Whether nothing was tried before for any recipient of the message, which ends with this attempt."""
-    return _is_at_once(job) and not any(waiting.attempts for waiting in job.duty.waiting)
+def _is_usual(job: Job) -> bool:
+    """Whether it touches no message that another job of the batch touches."""
+    return isinstance(job, Store) or (isinstance(job, Settle) and _is_at_once(job))
 
 
 def _ended_now(job: Settle) -> Iterator[tuple[Any, ...]]:
