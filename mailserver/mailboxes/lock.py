@@ -40,7 +40,7 @@ class Lock:
         with self._guard:
             if self._released:
                 raise MaildropInUse
-            fd = os.open(directory / LOCK_FILE, flags, 0o600)
+            fd = os.open(f"{directory}/{LOCK_FILE}", flags, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

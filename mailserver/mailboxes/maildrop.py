@@ -34,7 +34,7 @@ class Maildrop:
 
     :param account: whose it is.
     :param lock: held; released by :meth:`logout`.
-    :param discard: does away with a file, in a thread.
+    :param discarder: gives, when messages are removed, what does away with a file, by its path; in a thread.
     :ivar contents: what was there when the snapshot was taken, whatever has been marked or removed since.
     """
 
@@ -46,7 +46,7 @@ class Maildrop:
         lock: Lock,
         disk: Disk,
         in_thread: InThread,
-        discard: Callable[[Path], object] = Path.unlink,
+        discarder: Callable[[], Callable[[str], object]] = lambda: os.unlink,
     ) -> None:
         self.account = account
         self._directory = directory
@@ -55,7 +55,7 @@ class Maildrop:
         self._lock = lock
         self._disk = disk
         self._in_thread = in_thread
-        self._discard = discard
+        self._discarder = discarder
         self._deleted: set[int] = set()
         self._gone: set[int] = set()
 
@@ -73,6 +73,10 @@ class Maildrop:
         if self._is_deleted(index):
             raise ValueError("deleted")
         return self._reading.open(index)
+
+    def readAhead(self, index: int) -> bytes | None:
+        """All of a message, in wire form, if it has been read ahead already; once."""
+        return None if self._is_deleted(index) else self._reading.ready(index)
 
     def getUidl(self, index: int) -> bytes:
         """The unique-id; it outlives sessions, moves and marks (RFC 1939 §7)."""
@@ -118,13 +122,14 @@ class Maildrop:
     def _remove(self, doomed: Sequence[Message]) -> set[Message]:
         """Remove files; return those that would not go. Called in a thread."""
         with self._lock.use(), quota.locked(self._directory):
-            paths = {message: self._directory / message.folder / message.name for message in doomed}
-            removed, missing, stayed = _discard_all(paths, self._discard)
+            discard = self._discarder()
+            paths = {message: f"{self._directory}/{message.folder}/{message.name}" for message in doomed}
+            removed, missing, stayed = _discard_all(paths, discard)
             if missing:
                 places = find_again(self._directory)
                 uniques = {message: filenames.unique_part(message.name) for message in missing}
                 moved = {m: places[unique] for m, unique in uniques.items() if unique in places}
-                again, _, stubborn = _discard_all(moved, self._discard)
+                again, _, stubborn = _discard_all(moved, discard)
                 removed += again
                 stayed |= stubborn
             if removed:
@@ -135,7 +140,7 @@ class Maildrop:
 
 
 def _discard_all(
-    paths: Mapping[Message, Path], discard: Callable[[Path], object]
+    paths: Mapping[Message, str], discard: Callable[[str], object]
 ) -> tuple[list[int], list[Message], set[Message]]:
     """Do away with files: the octets of the removed, which are missing, which would not go."""
     removed: list[int] = []
@@ -143,7 +148,9 @@ def _discard_all(
     stayed: set[Message] = set()
     for message, path in paths.items():
         try:
-            size = _size(path)
+            size = filenames.disk_size(message.name)
+            if size is None:
+                size = os.lstat(path).st_size
             discard(path)
         except FileNotFoundError:
             missing.append(message)
@@ -152,9 +159,3 @@ def _discard_all(
         else:
             removed.append(size)
     return removed, missing, stayed
-
-
-def _size(path: Path) -> int:
-    """A file's octets on disk."""
-    size = filenames.disk_size(path.name)
-    return os.lstat(path).st_size if size is None else size

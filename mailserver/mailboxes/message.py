@@ -21,7 +21,7 @@ __all__ = ["InThread", "MessageFile", "Reading"]
 InThread = Callable[..., Awaitable[Any]]
 """Calls a function in a thread; system calls' failures come back as :class:`StorageTrouble`."""
 
-_AHEAD = 64 * 1024  # octets read at once, on the wire
+_AHEAD = 128 * 1024  # octets read at once, on the wire
 _AHEAD_MESSAGES = 32
 
 
@@ -39,11 +39,19 @@ class Reading:
         """A message to be read; touches no disk yet."""
         return MessageFile(self, index)
 
+    def ready(self, index: int) -> bytes | None:
+        """All of a message, if it has been read ahead; once."""
+        text = self._ahead.pop(index, None)
+        if text is not None:
+            self._next = index + 1
+        return text
+
     async def small(self, index: int, length: int) -> bytes | None:
         """All of a message that is no longer than that, when several are read in a row; else ``None``."""
+        text = self.ready(index)
+        if text is not None:
+            return text
         in_order, self._next = index == self._next, index + 1
-        if index in self._ahead:
-            return self._ahead.pop(index)
         self._ahead.clear()
         batch = self._batch(index, length) if in_order else []
         if len(batch) < 2:
@@ -129,14 +137,12 @@ def _read_small(directory: Path, messages: Sequence[Message]) -> list[bytes | No
 def _read_whole(directory: Path, message: Message) -> bytes | None:
     try:
         fd = _open(directory, message)
+        try:
+            data = _read_up_to(fd, message.size + 1)
+        finally:
+            os.close(fd)
     except OSError:
         return None
-    try:
-        data = _read_up_to(fd, message.size + 1)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
     return None if len(data) > message.size else WireForm().feed(data)
 
 
@@ -150,7 +156,7 @@ def _read_up_to(fd: int, length: int) -> bytes:
 
 def _open(directory: Path, message: Message) -> int:
     try:
-        return open_message(directory / message.folder / message.name)
+        return open_message(f"{directory}/{message.folder}/{message.name}")
     except FileNotFoundError:
         path = find_again(directory).get(filenames.unique_part(message.name))
         if path is None:

@@ -76,7 +76,7 @@ class Remembered:
 
 
 def _state(directory: Path) -> _State:
-    facts = [os.stat(directory / folder) for folder in ("new", "cur")]
+    facts = [os.stat(f"{directory}/{folder}") for folder in ("new", "cur")]
     return tuple((fact.st_ino, fact.st_mtime_ns) for fact in facts)
 
 

@@ -10,6 +10,7 @@ interrupted left behind, and deleted mail that has been kept long enough, is swe
 is used, and by :meth:`MailStore.tidy`.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import date
@@ -129,8 +130,8 @@ class MailStore:
         except BaseException:
             lock.release()
             raise
-        discard = partial(self._discard, directory)
-        return Maildrop(account.name, directory, contents, lock, self._disk, self._in_thread, discard)
+        discarder = partial(self._discarder, directory)
+        return Maildrop(account.name, directory, contents, lock, self._disk, self._in_thread, discarder)
 
     async def tidy(self) -> None:
         """Sweep every mailbox there is, whether or not it is used. Does the work of a day; never raises."""
@@ -205,11 +206,8 @@ class MailStore:
             maildir.sweep(directory, self._now())
             undo.sweep(directory, today, self.keep_deleted)
 
-    def _discard(self, directory: Path, path: Path) -> None:
-        if self.keep_deleted:
-            undo.keep(directory, path, self._today())
-        else:
-            path.unlink()
+    def _discarder(self, directory: Path) -> Callable[[str], object]:
+        return undo.keeper(directory, self._today()) if self.keep_deleted else os.unlink
 
     def _today(self) -> date:
         return undo.local_day(self._now())

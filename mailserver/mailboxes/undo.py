@@ -10,7 +10,7 @@ Days are the server's local ones. Everything here blocks and is called in a thre
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from mailserver.mailboxes import filenames, quota
 from mailserver.mailboxes.filenames import UniqueNames
 from mailserver.mailboxes.maildir import Disk, sync_directory
 
-__all__ = ["FOLDER", "Kept", "keep", "kept", "local_day", "restore", "sweep"]
+__all__ = ["FOLDER", "Kept", "keeper", "kept", "local_day", "restore", "sweep"]
 
 FOLDER = "deleted"
 
@@ -39,16 +39,24 @@ def local_day(now: float) -> date:
     return datetime.fromtimestamp(now, UTC).astimezone().date()
 
 
-def keep(directory: Path, path: Path, day: date) -> None:
-    """Move a message of the mailbox to where deleted mail is kept. ``FileNotFoundError``: it is gone."""
+def keeper(directory: Path, day: date) -> Callable[[str], None]:
+    """What moves messages of the mailbox, by their paths, to where deleted mail is kept.
+
+    It raises ``FileNotFoundError`` for one that is gone.
+    """
     folder = directory / FOLDER / day.isoformat()
-    target = folder / path.name
-    with suppress(FileNotFoundError):
-        path.rename(target)
-        return
-    for made in (folder.parent, folder):
-        made.mkdir(mode=0o700, exist_ok=True)
-    path.rename(target)
+
+    def keep(path: str) -> None:
+        target = f"{folder}/{os.path.basename(path)}"
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            # It is gone, or nothing has been deleted yet today.
+            for made in (folder.parent, folder):
+                made.mkdir(mode=0o700, exist_ok=True)
+            os.rename(path, target)
+
+    return keep
 
 
 def sweep(directory: Path, today: date, days: int) -> None:

@@ -5,6 +5,7 @@ Blocks; called in a thread. A directory that cannot be read, or is no mailbox, i
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from mailserver.mailboxes.names import name_of, path_of
@@ -14,6 +15,7 @@ __all__ = ["directory_of", "mailboxes"]
 _DEEPEST = 40  # pieces of a path: names of several thousand characters take so many
 
 
+@lru_cache(10_000)  # the same people come again and again
 def directory_of(root: Path, account: str) -> Path:
     """Where an account's mailbox lies."""
     # By way of octets: a locale that cannot spell the name must not refuse the mail.

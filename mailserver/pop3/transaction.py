@@ -5,6 +5,7 @@ UIDL. QUIT commits, and nothing else does; the maildrop is let go exactly once.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from twisted.internet.defer import CancelledError, maybeDeferred
@@ -21,6 +22,7 @@ from mailserver.pop3.excerpt import Excerpt
 from mailserver.pop3.language import phrase
 from mailserver.pop3.sending import NotReceived, Unfinished, send_listing, send_message, until_received
 from mailserver.threads import Busy
+from mailserver.wire.dots import stuffed
 from mailserver.wire.pop3 import err, line_count, message_number, ok
 
 __all__ = ["Transaction"]
@@ -29,8 +31,7 @@ __all__ = ["Transaction"]
 class Transaction(Session, pop3.POP3):
     """The part of a session that has a maildrop, :attr:`mbox`; it is ``None`` before the login.
 
-    :ivar mbox: an :class:`IMailboxPOP3` that has ``contents``, a
-        :class:`~mailserver.mailboxes.contents.Contents`.
+    :ivar mbox: an :class:`IMailboxPOP3` as :class:`~mailserver.mailboxes.maildrop.Maildrop` is.
     """
 
     factory: Any
@@ -50,7 +51,7 @@ class Transaction(Session, pop3.POP3):
 
     def replyOK(self, key: str, **facts: object) -> None:
         """Reply ``+OK`` and a text."""
-        self.reply(ok(phrase(self.language, key, **facts)))
+        self.reply(ok(phrase(self.language, key, **facts)) if facts else _plain_ok(self.language, key))
 
     def replyError(self, key: str, code: str = "", **facts: object) -> None:
         """Reply ``-ERR``, a response code if there is one, and a text."""
@@ -77,10 +78,16 @@ class Transaction(Session, pop3.POP3):
             return None
         return send_listing(self, ok(), self.mbox.contents.listing("uid", self._deleted))
 
-    def do_RETR(self, number: bytes) -> Awaitable[None]:
+    def do_RETR(self, number: bytes) -> Awaitable[None] | None:
         """A message (RFC 1939 §5)."""
         index = self._index(number)
-        return self._send(index, ok(phrase(self.language, "octets", count=self._size(index))), None)
+        status = ok(phrase(self.language, "octets", count=self._size(index)))
+        text = self.mbox.readAhead(index)
+        if text is None:
+            return self._send(index, status, None)
+        self.reply(status + stuffed(text))
+        self._fetch_ended(index)
+        return None
 
     def do_TOP(self, number: bytes, lines: bytes) -> Awaitable[None]:
         """The header of a message and some lines (RFC 1939 §7)."""
@@ -175,9 +182,15 @@ class Transaction(Session, pop3.POP3):
             if self.isOpen:
                 self._cannot_send(trouble)
         else:
-            self._message_end = self.said
-            self._fetched += excerpt is None
-            self._fetched_octets += self._size(index) if excerpt is None else 0
+            if excerpt is None:
+                self._fetch_ended(index)
+            else:
+                self._message_end = self.said
+
+    def _fetch_ended(self, index: int) -> None:
+        self._message_end = self.said
+        self._fetched += 1
+        self._fetched_octets += self._size(index)
 
     def _cannot_send(self, trouble: Exception) -> None:
         if isinstance(trouble, Unfinished):
@@ -188,3 +201,8 @@ class Transaction(Session, pop3.POP3):
         else:
             self._tell(trouble, "before a message")
             self.replyError("unreadable", "SYS/TEMP")
+
+
+@cache
+def _plain_ok(language: str, key: str) -> bytes:
+    return ok(phrase(language, key))

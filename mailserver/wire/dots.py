@@ -20,7 +20,7 @@ an attacker behind it could disagree about the end, there would be smuggling aga
 behind a CRLF only. A device that does not even end its commands with CRLF is not understood.
 """
 
-__all__ = ["Chunks", "Stuffer", "Unstuffer", "WireForm"]
+__all__ = ["Chunks", "Stuffer", "Unstuffer", "WireForm", "stuffed"]
 
 _END = b"\r\n.\r\n"
 
@@ -180,6 +180,13 @@ class Stuffer:
     def finish(self) -> bytes:
         """The end of the data, with a CRLF before it where the content did not end with one."""
         return b".\r\n" if self._tail == b"\r\n" else _END
+
+
+def stuffed(content: bytes) -> bytes:
+    """All of a message's content as it goes out, its end included: what a :class:`Stuffer` makes of it."""
+    if content.startswith(b".") or b"\r\n." in content:
+        content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+    return content + (b".\r\n" if not content or content.endswith(b"\r\n") else _END)
 
 
 class WireForm:

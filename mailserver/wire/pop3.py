@@ -73,8 +73,9 @@ def challenge(text: bytes) -> bytes:
 
 
 def _status_line(indicator: str, text: str) -> bytes:
-    line = f"{indicator} {_UNPRINTABLE.sub('?', text)}" if text else indicator
-    octets = line.encode("utf-8")
+    if not text.isprintable():
+        text = _UNPRINTABLE.sub("?", text)
+    octets = (f"{indicator} {text}" if text else indicator).encode("utf-8")
     if len(octets) > _LONGEST_LINE - 2:
         # Cut, but not in the midst of a character.
         octets = octets[: _LONGEST_LINE - 2].decode("utf-8", "ignore").encode("utf-8")

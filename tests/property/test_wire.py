@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mailserver.model.address import Address
 from mailserver.model.reply import Reply
 from mailserver.wire import pop3, smtp
-from mailserver.wire.dots import Stuffer, Unstuffer, WireForm
+from mailserver.wire.dots import Stuffer, Unstuffer, WireForm, stuffed
 from mailserver.wire.lines import Flaw, Lines
 from mailserver.wire.replies import ReplyReader, spell_reply
 from mailserver.wire.syntax import BadSyntax
@@ -82,6 +82,7 @@ def test_unstuffer_is_what_the_rfc_says(data: bytes, cuts: list[int]) -> None:
 def test_stuffing_there_and_back(content: bytes, cuts: list[int], other_cuts: list[int]) -> None:
     stuffer = Stuffer()
     wire = b"".join(map(stuffer.feed, cut(content, cuts))) + stuffer.finish()
+    assert wire == stuffed(content)
     assert wire.endswith(b"\r\n.\r\n") or wire == b".\r\n"
     unstuffer = Unstuffer()
     got = b"".join(map(unstuffer.feed, cut(wire + b"QUIT", other_cuts)))

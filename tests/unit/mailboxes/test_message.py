@@ -60,6 +60,17 @@ def test_in_a_row_a_thread_is_asked_for_many(tmp_path: Path) -> None:
     assert threads.jobs == 1 + 2  # the first by itself, then 32 at once, and the rest
 
 
+def test_what_was_read_ahead_is_there_at_once_and_once(tmp_path: Path) -> None:
+    reading, threads = reading_of(tmp_path, [b"message %d\n" % number for number in range(6)])
+    assert reading.ready(0) is None
+    fetch(reading, 0)
+    assert reading.ready(1) is None
+    fetch(reading, 1)
+    assert [reading.ready(index) for index in (2, 3, 3)] == [b"message 2\r\n", b"message 3\r\n", None]
+    assert fetch(reading, 4) == b"message 4\r\n"
+    assert threads.jobs == 2
+
+
 def test_here_and_there_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     reading, threads = reading_of(tmp_path, [b"%d\n" % number for number in range(10)])
     for index in (5, 3, 1, 9, 0):
@@ -69,11 +80,11 @@ def test_here_and_there_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_read_ahead_is_bounded(tmp_path: Path) -> None:
-    texts = [b"a\n", b"b\n", b"x" * 30_000 + b"\n", b"y" * 30_000 + b"\n", b"z" * 30_000 + b"\n", b"c\n"]
+    texts = [b"a\n", b"b\n", b"x" * 60_000 + b"\n", b"y" * 60_000 + b"\n", b"z" * 60_000 + b"\n", b"c\n"]
     reading, threads = reading_of(tmp_path, texts)
     for index in (0, 1):
         fetch(reading, index)
-    assert sum(map(len, reading._ahead.values())) < PIECE
+    assert sum(map(len, reading._ahead.values())) < 2 * PIECE
     for index in (2, 3, 4, 5):
         assert fetch(reading, index) == texts[index].replace(b"\n", b"\r\n")
     assert threads.jobs == 1 + 1 + 1

@@ -135,7 +135,9 @@ def test_what_was_measured_is_not_read_again(box: Path, monkeypatch: pytest.Monk
     (box / "cur/5.foreign:2,").rename(box / "cur/5.foreign:2,S")
     opened: list[str] = []
     real = os.open
-    monkeypatch.setattr("os.open", lambda path, *rest: opened.append(path.name) or real(path, *rest))
+    monkeypatch.setattr(
+        "os.open", lambda path, *rest: opened.append(os.path.basename(path)) or real(path, *rest)
+    )
     assert kept.look(box, say).sizes == (2, 2, 2, 6, 3)
     assert opened == ["6.foreign:2,"]
 

@@ -23,7 +23,7 @@ def box(tmp_path):
 def deleted(box, name, day=TODAY, content=b"12345"):
     path = box / "cur" / name
     path.write_bytes(content)
-    undo.keep(box, path, day)
+    undo.keeper(box, day)(str(path))
 
 
 def test_kept_in_order_under_their_names(box):
@@ -42,7 +42,7 @@ def test_kept_in_order_under_their_names(box):
 
 def test_what_is_gone_is_said(box):
     with pytest.raises(FileNotFoundError):
-        undo.keep(box, box / "cur" / "gone", TODAY)
+        undo.keeper(box, TODAY)(f"{box}/cur/gone")
 
 
 def test_swept_after_its_days_and_not_before(box):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailserver.wire.dots import Chunks, Stuffer, Unstuffer, WireForm
+from mailserver.wire.dots import Chunks, Stuffer, Unstuffer, WireForm, stuffed
 
 
 def unstuff(data: bytes, **options: int) -> tuple[bytes, Unstuffer]:
@@ -160,6 +160,7 @@ def test_one_big_chunk_of_short_and_long_lines() -> None:
 def test_stuffing(chunks: list[bytes], wire: bytes) -> None:
     stuffer = Stuffer()
     assert b"".join(map(stuffer.feed, chunks)) + stuffer.finish() == wire
+    assert stuffed(b"".join(chunks)) == wire
 
 
 @pytest.mark.parametrize(
