@@ -42,6 +42,7 @@ __all__ = [
     "NoSuchName",
     "Nobody",
     "NotHosted",
+    "Relayed",
     "SenderRights",
     "Settlement",
     "Standing",
@@ -370,7 +371,19 @@ class NotHosted:
     """The domain is not hosted here."""
 
 
-Standing = Account | Forward | Nobody | NotHosted
+@frozen
+class Relayed:
+    """The domain is not hosted here, but a route says that mail for it is taken from anybody and handed on.
+
+    :ivar source: the route.
+    :ivar known: whether the address may exist there; ``False``: it is not among those that are listed.
+    """
+
+    source: Source
+    known: bool = True
+
+
+Standing = Account | Forward | Nobody | NotHosted | Relayed
 
 
 @frozen

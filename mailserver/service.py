@@ -36,7 +36,7 @@ from mailserver.machine.counters import Counters
 from mailserver.machine.front import Front
 from mailserver.machine.storage import Storage
 from mailserver.net.certificates import BadCertificate
-from mailserver.settings import unchangeable
+from mailserver.settings import unable, unchangeable
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.state import StateDirectory, StateInUse, running_pid
 from mailserver.supervisor import Supervisor
@@ -136,6 +136,9 @@ class MailServer(Service):
     def startService(self) -> None:
         """Open what there is on disk, then begin. Raises ``SystemExit(1)`` when that cannot be used."""
         super().startService()
+        # Only now is it clear who we are: privileges have been given up, where they are.
+        if refusals := unable(self._config, os.geteuid()):
+            _refuse(*refusals)
         try:
             self._state.acquire()
             self._front.load_certificates(self._config)
@@ -172,6 +175,8 @@ class MailServer(Service):
     async def _reload(self) -> None:
         try:
             config = await self._chores.run(load, self._config.file)
+            if refusals := unable(config, os.geteuid()):
+                raise ConfigErrors(tuple(refusals))
             self._front.load_certificates(config)
         except ConfigErrors as errors:
             journal.refused_configuration(self._config.file, errors.problems)

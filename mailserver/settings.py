@@ -6,12 +6,16 @@ Functions of the configuration, asked at the start and at each reload by the par
 
 from functools import partial
 
+from attrs import evolve
+
 from mailserver.access.connections import ConnectionRules
 from mailserver.access.lockout import LockoutRules
 from mailserver.access.networks import Networks
 from mailserver.access.profiles import Profile
 from mailserver.config import Config
-from mailserver.model.source import Source
+from mailserver.domains.relayed import RelayDomain, RelayDomains
+from mailserver.model.retry import Schedule
+from mailserver.model.source import Problem, Source
 from mailserver.smtp.client import Deadlines
 from mailserver.smtp.reception import Limits, Rules
 from mailserver.spool.free import affordable
@@ -21,6 +25,9 @@ __all__ = [
     "deadlines",
     "lockout_rules",
     "reception_rules",
+    "relay_domains",
+    "schedules",
+    "unable",
     "unchangeable",
 ]
 
@@ -37,6 +44,24 @@ def reception_rules(config: Config) -> Rules:
         reserve=affordable(config.limits.disk_reserve, config.state),
         hide_client=config.submission.hide_client,
     )
+
+
+def relay_domains(config: Config) -> RelayDomains:
+    """The domains for which mail is taken from anybody and handed on."""
+    domains: dict[str, RelayDomain] = {}
+    for route in config.delivery.routes:
+        for name in route.domains if route.accepts else ():
+            domains.setdefault(name, RelayDomain(route.source, route.recipients))
+    return RelayDomains(domains)
+
+
+def schedules(config: Config) -> dict[str, Schedule]:
+    """The retry schedules of domains that have one of their own."""
+    found: dict[str, Schedule] = {}
+    for route in config.delivery.routes:
+        for name in route.domains if route.lifetime else ():
+            found.setdefault(name, evolve(config.delivery.schedule, lifetime=route.lifetime))
+    return found
 
 
 def connection_rules(config: Config) -> ConnectionRules:
@@ -62,6 +87,17 @@ def lockout_rules(config: Config) -> LockoutRules:
 def deadlines(config: Config) -> Deadlines:
     """How long mail hosts are waited for."""
     return Deadlines(connect=config.delivery.connect_timeout, greeting=config.delivery.greeting_timeout)
+
+
+def unable(config: Config, uid: int) -> list[Problem]:
+    """What a process of this user cannot do: run programs as somebody else, unless it is root's."""
+    problems = []
+    for route in config.delivery.routes:
+        identity = route.pipe.identity if route.pipe is not None else None
+        if identity is not None and uid not in (0, identity.uid):
+            text = f'only a server that runs as root can run programs as "{identity.name}"'
+            problems.append(Problem(route.source, "route.user", text))
+    return problems
 
 
 def unchangeable(old: Config, new: Config) -> list[str]:

@@ -19,17 +19,56 @@ from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.exchanger import Manner, NextHop
 from mailserver.model.source import BUILT_IN, Source
 
-__all__ = ["Route", "To", "choose", "routed_domains"]
+__all__ = ["PLACES", "Identity", "Pipe", "Route", "To", "choose", "routed_domains"]
+
+
+PLACES = ("sender", "recipient", "user", "domain", "queue_id", "size", "client_address")
+"""What the words of a :class:`Pipe` may name of an envelope, between braces."""
 
 
 class To(Enum):
     """Where a route leads."""
 
     MX = "mx"
+    BACKUP = "backup"
     SMARTHOST = "smarthost"
     LMTP = "lmtp"
+    PIPE = "pipe"
     DISCARD = "discard"
     REFUSE = "refuse"
+
+
+@frozen
+class Identity:
+    """The user that a program runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str = "/"
+
+    @property
+    def spelled(self) -> str:
+        """``name:uid:gid``."""
+        return f"{self.name}:{self.uid}:{self.gid}"
+
+
+@frozen
+class Pipe:
+    """The program that a route leads to.
+
+    :ivar command: its words; in them ``{recipient}`` and the like stand for what is in the envelope.
+    :ivar identity: whom it runs as; ``None``: as this server.
+    :ivar each: it is run once for each recipient, and not once for all of a message.
+    :ivar timeout: seconds that a run may take.
+    :ivar processes: how many may run at once.
+    """
+
+    command: tuple[str, ...]
+    identity: Identity | None = None
+    each: bool = True
+    timeout: float = 300.0
+    processes: int = 5
 
 
 @frozen
@@ -42,6 +81,10 @@ class Route:
     :ivar users: accounts that logged in; empty: any, and nobody.
     :ivar hops: whom it leads to, in order, with :attr:`To.SMARTHOST` and :attr:`To.LMTP`.
     :ivar manner: how they are spoken to.
+    :ivar accepts: mail for its domains is taken from anybody.
+    :ivar recipients: … to these, as keys; ``None``: to anybody there.
+    :ivar lifetime: for how long it is tried, in seconds; 0: as all mail.
+    :ivar pipe: the program, with :attr:`To.PIPE`.
     :ivar text: what the sender is told, with :attr:`To.REFUSE`.
     """
 
@@ -52,7 +95,11 @@ class Route:
     users: frozenset[str] = frozenset()
     hops: tuple[NextHop, ...] = ()
     manner: Manner = field(factory=Manner)
+    pipe: Pipe | None = None
     text: str = ""
+    accepts: bool = False
+    recipients: frozenset[str] | None = field(default=None, repr=False)
+    lifetime: float = 0.0
     source: Source = BUILT_IN
 
     def matches(self, recipient: Recipient, envelope: Envelope) -> bool:
@@ -87,7 +134,7 @@ def routed_domains(routes: Iterable[Route]) -> frozenset[str]:
 
 
 def _led_away(route: Route) -> frozenset[str]:
-    return frozenset() if route.to is To.MX else route.domains
+    return frozenset() if route.to in (To.MX, To.BACKUP) else route.domains
 
 
 def _is_among(domain: str, listed: Collection[str]) -> bool:

@@ -1,13 +1,18 @@
 """The ``[[route]]`` tables as values, and what is wrong with them beyond single keys."""
 
+import os
+import pwd
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import load_pem_x509_certificates
 
 from mailserver.access.networks import Networks
-from mailserver.access.routes import Route, To
+from mailserver.access.routes import PLACES, Identity, Pipe, Route, To
+from mailserver.config.recipients import keys_of, read_recipients
 from mailserver.config.shapes import File
 from mailserver.model.exchanger import Login, Manner, NextHop, Security
 from mailserver.model.source import Problem, Source
@@ -26,9 +31,13 @@ _GOES_WITH = {
     "smarthost": "smarthost",
     "username": "smarthost",
     "lmtp": "lmtp",
+    "command": "pipe",
+    "user": "pipe",
     "text": "refuse",
 }
 """The keys that mean something for one kind of route only."""
+
+_NOT_ACCEPTING = {"mx": ': say to = "backup"', "discard": "", "refuse": ""}
 
 
 def read_routes(file: File, locate: Locate, find: Find) -> tuple[Route, ...]:
@@ -39,6 +48,8 @@ def read_routes(file: File, locate: Locate, find: Find) -> tuple[Route, ...]:
 def _route(table: Any, source: Source, find: Find) -> Route:
     networks = Networks(tuple((network, source) for network in table.networks)) if table.networks else None
     password = _password(table, find)
+    accepts = _accepts(table)
+    recipients, _ = _recipients(table, find) if accepts else (frozenset(), ())
     manner = Manner(
         security=Security(table.tls),
         login=Login(table.username, password) if table.username and password else None,
@@ -53,9 +64,63 @@ def _route(table: Any, source: Source, find: Find) -> Route:
         users=frozenset(table.users),
         hops=(table.lmtp,) if table.lmtp else tuple(table.smarthost),
         manner=manner,
+        pipe=_pipe(table) if table.command else None,
         text=table.text,
+        accepts=accepts,
+        recipients=recipients if _lists_recipients(table) else None,
+        lifetime=table.lifetime,
         source=source,
     )
+
+
+def _pipe(table: Any) -> Pipe:
+    return Pipe(tuple(table.command), _identity(table.user), table.each, table.timeout, table.processes)
+
+
+def _identity(name: str) -> Identity | None:
+    """The user of that name; ``None`` where none is named, or there is none, which has been told."""
+    try:
+        user = pwd.getpwnam(name) if name else None
+    except KeyError:
+        return None
+    return Identity(user.pw_name, user.pw_uid, user.pw_gid, user.pw_dir) if user else None
+
+
+def _pipe_problems(table: Any, wrong: Wrong) -> Iterator[Problem]:
+    if not table.command:
+        yield wrong("command", "is missing: name a program")
+        return
+    for word in table.command:
+        for place in re.findall(r"\{([a-z_]+)\}", word):
+            if place not in PLACES:
+                yield wrong("command", f'"{{{place}}}" stands for nothing: there are {", ".join(PLACES)}')
+    program = table.command[0]
+    if "{" in program:
+        yield wrong("command", "the program itself does not depend on the message")
+    elif "/" in program and not os.access(program, os.X_OK):
+        yield wrong("command", f'"{program}" cannot be run now', fatal=False)
+    if table.user and _identity(table.user) is None:
+        yield wrong("user", f'there is no user "{table.user}" on this machine')
+
+
+def _accepts(table: Any) -> bool:
+    return bool(table.accept) or table.to == "backup"
+
+
+def _lists_recipients(table: Any) -> bool:
+    return bool(table.recipients or table.recipients_file)
+
+
+def _recipients(table: Any, find: Find) -> tuple[frozenset[str], tuple[Problem, ...]]:
+    """The keys of those who are listed, and what is wrong with the file that lists them."""
+    found: set[str] = set()
+    for text in table.recipients:
+        with suppress(ValueError):  # which has been told
+            found.update(keys_of(text, table.domains))
+    if not table.recipients_file:
+        return frozenset(found), ()
+    listed, problems = read_recipients(find(table.recipients_file), table.recipients_file, table.domains)
+    return listed.union(found), problems
 
 
 def _password(table: Any, find: Find) -> str:
@@ -92,7 +157,12 @@ def route_problems(file: File, locate: Locate, find: Find) -> Iterator[Problem]:
         for key in ("smarthost", "lmtp"):
             if table.to == key and not getattr(table, key):
                 yield wrong(key, "is missing: name a host")
+        if table.to == "pipe":
+            yield from _pipe_problems(table, wrong)
         yield from _secrecy_problems(table, wrong, find)
+        yield from _acceptance_problems(table, wrong)
+        if _accepts(table):
+            yield from _recipients(table, find)[1]
     if file.delivery.tls == "none" and _wrapped(file.delivery.smarthost):
         yield Problem(locate("delivery", "tls"), "delivery.tls", '"none", and a smarthost is "smtps://"')
 
@@ -112,12 +182,42 @@ def _secrecy_problems(table: Any, wrong: Wrong, find: Find) -> Iterator[Problem]
         yield wrong("tls_roots", 'has no effect without tls = "verify" or a login', fatal=False)
 
 
+def _acceptance_problems(table: Any, wrong: Wrong) -> Iterator[Problem]:
+    if not _accepts(table):
+        for key in ("recipients", "recipients_file", "lifetime"):
+            if getattr(table, key):
+                yield wrong(key, 'goes with to = "backup" or accept = true')
+        return
+    if table.to in _NOT_ACCEPTING:
+        yield wrong("accept", f'does not go with to = "{table.to}"' + _NOT_ACCEPTING[table.to])
+    if not table.domains or any(name.startswith(".") for name in table.domains):
+        yield wrong("domains", "mail is taken for listed domains only: name each")
+    for key in filter(table.__getattribute__, ("senders", "networks", "users")):
+        yield wrong(key, "does not go with a route for which mail is taken from anybody")
+    yield from _listing_problems(table, wrong)
+
+
+def _listing_problems(table: Any, wrong: Wrong) -> Iterator[Problem]:
+    for text in table.recipients:
+        try:
+            list(keys_of(text, table.domains))
+        except ValueError as error:
+            yield wrong("recipients", str(error))
+    if not _lists_recipients(table):
+        text = "nobody is listed: mail for whom the next host does not know is taken, and sent back"
+        yield wrong("recipients", text, fatal=False)
+
+
 def hosted_problems(routes: Sequence[Route], hosted: Collection[str]) -> Iterator[Problem]:
-    """Routes for a domain hosted here that lead nowhere."""
+    """Routes for a domain hosted here that lead nowhere, or take mail for whoever may not live here."""
     for route in routes:
-        for domain in sorted(route.domains.intersection(hosted)) if route.to is To.MX else ():
-            text = f"{domain} is hosted here: the route is not taken, its mail hosts are us"
-            yield Problem(route.source, "route.domains", text, fatal=False)
+        for domain in sorted(route.domains.intersection(hosted)):
+            if route.accepts:
+                text = f"{domain} is hosted here: who exists there, its users and aliases say"
+                yield Problem(route.source, "route.domains", text)
+            elif route.to is To.MX:
+                text = f"{domain} is hosted here: the route is not taken, its mail hosts are us"
+                yield Problem(route.source, "route.domains", text, fatal=False)
 
 
 def _wrapped(hops: list[NextHop]) -> bool:

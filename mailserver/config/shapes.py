@@ -262,13 +262,22 @@ class _Route(Table):
     senders: _DomainsBelow = Field(default_factory=list)
     networks: _Networks = Field(default_factory=list)
     users: list[Annotated[str, AfterValidator(_check_user)]] = Field(default_factory=list)
-    to: Literal["mx", "smarthost", "lmtp", "discard", "refuse"] = "mx"
+    to: Literal["mx", "backup", "smarthost", "lmtp", "pipe", "discard", "refuse"] = "mx"
     smarthost: _Hops = Field(default_factory=list)
     lmtp: Annotated[Any, BeforeValidator(_parse_lmtp)] = None
     username: str = ""
     password_file: str = ""
     tls: _Security = "may"
     tls_roots: str = ""
+    command: list[_Path] = Field(default_factory=list)
+    user: str = ""
+    each: bool = True
+    timeout: _Wait = 300.0
+    processes: Annotated[int, Field(ge=1, le=100)] = 5
+    accept: bool = False
+    recipients: list[_Path] = Field(default_factory=list)
+    recipients_file: str = ""
+    lifetime: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 0.0
     text: Annotated[str, Field(max_length=200)] = ""
 
 

@@ -32,10 +32,12 @@ class Recorder:
     """Records outcomes.
 
     :ivar schedule: the retry schedule; may be replaced at any time.
+    :ivar schedules: those of destinations that have one of their own; likewise.
     """
 
     def __init__(self, queue: IQueue, writer: ReportWriter, schedule: Schedule, time: Time) -> None:
         self.schedule = schedule
+        self.schedules: Mapping[str, Schedule] = {}
         self._queue = queue
         self._writer = writer
         self._time = time
@@ -49,9 +51,10 @@ class Recorder:
         :returns: when the first of those who still wait is due; 0 when a report is; ``None``: nobody.
         """
         now = self._time.now()
-        settlements = self._decide(duty, outcomes, now)
+        schedule = self.schedules.get(duty.destination, self.schedule)
+        settlements = self._decide(duty, outcomes, schedule, now)
         self._journal(duty, settlements)
-        owed = news(duty, settlements, self.schedule, now)
+        owed = news(duty, settlements, schedule, now)
         reports = await self._reports(owed, content, now) if owed else []
         await self._settle(duty, warned(settlements, owed) if reports else settlements, reports)
         for report in reports:
@@ -60,7 +63,7 @@ class Recorder:
         return 0.0 if reports else min(times, default=None)
 
     def _decide(
-        self, duty: Duty, outcomes: Mapping[Recipient, Outcome], now: float
+        self, duty: Duty, outcomes: Mapping[Recipient, Outcome], schedule: Schedule, now: float
     ) -> dict[Recipient, Settlement]:
         settlements = {}
         for waiting in duty.waiting:
@@ -71,9 +74,7 @@ class Recorder:
                 settlements[recipient] = Settlement(interrupted, now, waiting.warned)
             else:
                 chance = self._time.chance()
-                settlements[recipient] = settlement(
-                    duty.envelope, waiting, outcome, self.schedule, now, chance
-                )
+                settlements[recipient] = settlement(duty.envelope, waiting, outcome, schedule, now, chance)
         return settlements
 
     def _journal(self, duty: Duty, settlements: Mapping[Recipient, Settlement]) -> None:

@@ -13,6 +13,7 @@ from mailserver.domains.aliases import Alias
 from mailserver.domains.domain import POSTMASTER, Domain
 from mailserver.domains.naming import local_key, parse_mailbox
 from mailserver.domains.passwords import DECOY
+from mailserver.domains.relayed import RelayDomains
 from mailserver.domains.senders import Senders
 from mailserver.domains.tree import Tree
 from mailserver.domains.users import User
@@ -39,6 +40,8 @@ class Directory:
     def __init__(self, tree: Tree, hostname: str = "", senders: Senders | None = None) -> None:
         self.routed: frozenset[str] = frozenset()
         """The hosted domains for which a route is named; may be replaced at any time."""
+        self.relayed = RelayDomains()
+        """The domains for which mail is handed on; may be replaced at any time."""
         self._hostname = hostname
         self._senders = senders
         self.replace(tree)
@@ -53,7 +56,7 @@ class Directory:
         address = self._at_home(address)
         domain = self._tree.domains.get(address.domain)
         if domain is None:
-            return NotHosted()
+            return self.relayed.find(address) or NotHosted()
         found = domain.find(local_key(address))
         if found is None and self._senders and (sender := self._senders.behind(address)):
             return Forward((sender,), BUILT_IN, reports_only=True)

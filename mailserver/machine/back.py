@@ -15,10 +15,12 @@ from mailserver.access.routes import Route, To
 from mailserver.config import Config
 from mailserver.control.server import Verb
 from mailserver.delivery.bounce import ReportWriter
+from mailserver.delivery.couriers import programs
 from mailserver.delivery.couriers.forward import ForwardCourier
 from mailserver.delivery.couriers.mailbox import MailboxCourier
 from mailserver.delivery.couriers.mx import Finder, MXCourier
 from mailserver.delivery.couriers.outside import OutsideCourier
+from mailserver.delivery.couriers.pipe import PipeCourier
 from mailserver.delivery.couriers.program import ProgramCourier
 from mailserver.delivery.couriers.routed import RoutedCourier
 from mailserver.delivery.recording import Recorder
@@ -36,7 +38,7 @@ from mailserver.net.failings import Failings
 from mailserver.net.ourselves import is_our_address
 from mailserver.net.resolver import Resolver
 from mailserver.net.tls import ClientTLS, Trust
-from mailserver.settings import deadlines
+from mailserver.settings import deadlines, schedules
 from mailserver.smtp.standby import Standby
 from mailserver.smtp.transmitter import Transmitter
 from mailserver.spool import orders
@@ -77,9 +79,10 @@ class Back:
         )
         self._failings = Failings(reactor.seconds)
         self._transmitter = self._build_transmitter(reactor, config, chores)
+        self._programs = programs.Programs(reactor, reactor)
         self._local = {
             Local: MailboxCourier(storage.directory, storage.mailboxes),
-            Programs: ProgramCourier(storage.directory, reactor, reactor),
+            Programs: ProgramCourier(storage.directory, self._programs),
             Forwarding: ForwardCourier(storage.directory, storage.spool),
         }
         self._directions = Directions(partial(route, directory=storage.directory), {}, self._rerouted)
@@ -130,6 +133,7 @@ class Back:
     # --- the ways
 
     def _direct(self, config: Config) -> None:
+        self._recorder.schedules = schedules(config)
         remote = self._remote_courier(config)
         self._directions.couriers = {**self._local, Remote: remote}
         self._directions.route = partial(
@@ -154,6 +158,8 @@ class Back:
         our_assurance = Assurance(self._resolver, delivery.dane, are_ours=True)
 
         def courier(route: Route) -> ICourier:
+            if route.pipe is not None:
+                return PipeCourier(route.pipe, self._programs)
             finder: Finder = Smarthosts(self._resolver, route.hops) if route.hops else exchangers
             there = MXCourier(
                 finder,

@@ -20,6 +20,7 @@ from mailserver.domains.directory import Directory
 from mailserver.domains.senders import Senders
 from mailserver.interfaces import Account
 from mailserver.mailboxes.store import MailStore
+from mailserver.settings import relay_domains
 from mailserver.spool.history import FILE as HISTORY
 from mailserver.spool.history import History
 from mailserver.spool.store import Spool
@@ -46,7 +47,7 @@ class Storage:
         call = reactor.callFromThread
         self.senders = Senders(time.time, b"", config.forwarding.srs)  # the key is read at the start
         self.directory = Directory(config.tree, config.hostname, self.senders)
-        self.directory.routed = routed_domains(config.delivery.routes)
+        self._keep_routes(config)
         self.mailboxes = MailStore(config.state / "mail", config.hostname, time.time, call)
         spool = config.state / "spool"
         self.history = History(spool / HISTORY, time.time, call, config.delivery.history)
@@ -69,7 +70,7 @@ class Storage:
     def reload(self, config: Config) -> None:
         """Go by another configuration."""
         self.directory.replace(config.tree)
-        self.directory.routed = routed_domains(config.delivery.routes)
+        self._keep_routes(config)
         self.senders.rewrites = config.forwarding.srs
         self.history.keep = config.delivery.history
         self._keep_mailboxes(config)
@@ -88,6 +89,10 @@ class Storage:
     def _keep_mailboxes(self, config: Config) -> None:
         self.mailboxes.warn_at = config.mailboxes.quota_warnings
         self.mailboxes.keep_deleted = config.mailboxes.keep_deleted
+
+    def _keep_routes(self, config: Config) -> None:
+        self.directory.routed = routed_domains(config.delivery.routes)
+        self.directory.relayed = relay_domains(config)
 
     def _warn_of_filling(self, account: Account, level: int) -> None:
         _ = Deferred.fromCoroutine(self._notices.send(account, level)).addErrback(_broken)

@@ -22,7 +22,7 @@ from mailserver import journal
 from mailserver.access.profiles import Over, Profile, Require, meets
 from mailserver.access.rates import Rates
 from mailserver.access.relay import may_send, refusal
-from mailserver.interfaces import Account, IDirectory, ISpool, Nobody, NotHosted
+from mailserver.interfaces import Account, IDirectory, ISpool, Nobody, NotHosted, Relayed
 from mailserver.model.address import NULL_SENDER, Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.reply import (
@@ -193,11 +193,12 @@ class Reception:
         verdict = may_send(self.profile, self.origin.login, standing, user, self.sender)
         if not verdict.allowed:
             refused = self._refused(f"RCPT <{user}>", verdict.reason, verdict.source, refusal(standing))
-            guessed = isinstance(standing, Nobody) and self.profile is None and not self.origin.login
+            nobody = isinstance(standing, Nobody | Relayed)
+            guessed = nobody and self.profile is None and not self.origin.login
             raise UnknownRecipient(refused.reply) if guessed else refused
         self._count(user)
         named = Recipient(user, parameters.original, parameters.notify)
-        if isinstance(standing, NotHosted):
+        if isinstance(standing, NotHosted | Relayed):
             self._take(user, (named,))
             return None
         recipients = directory.expand(named)

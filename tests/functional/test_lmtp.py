@@ -69,8 +69,7 @@ class LMTPTests(ServerTestCase):
         )
         assert any("Quota" in line or "quota" in line for line in log), log
         assert len(self.boxed(place, "ann")) == 1
-        assert "routed id=" in server.log.read_text()
-        assert "to=lmtp rule=mailserver.toml:" in server.log.read_text()
+        until(lambda: "to=lmtp rule=mailserver.toml:" in server.log.read_text(), "the route's line")
 
     def test_over_tcp_through_an_alias_and_while_it_is_away(self) -> object:
         def story() -> None:

@@ -1,7 +1,8 @@
 """Runs one program with a message on its standard input, and waits for its end.
 
 The program runs in a session and process group of its own, in ``/``, with the environment it is given and
-nothing else, without a shell. It reads the message with Unix line ends, no faster than the disk brings it.
+nothing else, without a shell; as another user where one is named, which takes root. It reads the message with
+Unix line ends, no faster than the disk brings it.
 The beginning of what it prints is kept, the rest is read and dropped.
 
 It ends by itself, or by SIGTERM to its group at the deadline and SIGKILL a little later; at once by SIGKILL
@@ -24,6 +25,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailserver.access.routes import Identity
 from mailserver.interfaces import IContent, StorageTrouble
 
 __all__ = ["Ended", "run"]
@@ -41,7 +43,12 @@ os.setsid()
 os.chdir("/")
 os.umask(0o077)
 try:
-    os.execvp(sys.argv[1], sys.argv[1:])
+    if sys.argv[1]:
+        name, uid, gid = sys.argv[1].split(":")
+        os.initgroups(name, int(gid))
+        os.setgid(int(gid))
+        os.setuid(int(uid))
+    os.execvp(sys.argv[2], sys.argv[2:])
 except OSError as problem:
     print("cannot start:", problem, file=sys.stderr, flush=True)
     os._exit(127 if isinstance(problem, FileNotFoundError) else 126)
@@ -73,16 +80,21 @@ async def run(
     environment: Mapping[str, str],
     message: tuple[bytes, IContent],
     deadline: float,
+    identity: Identity | None = None,
 ) -> Ended:
     """Run a program.
 
     :param message: header lines to put on top, and the content; both in wire form.
     :param deadline: seconds.
+    :param identity: whom it runs as; ``None``: as we do.
 
     Raises OSError where no process can be made.
     """
     program = _Program(timers)
-    arguments = [sys.executable, "-I", "-S", "-c", _LAUNCH, *command]
+    # The launcher takes the identity on, not the reactor: our interpreter may be nobody's but ours to read.
+    who = identity.spelled if identity is not None and identity.uid != os.geteuid() else ""
+    words = [word.encode() for word in command]
+    arguments = [sys.executable.encode(), b"-I", b"-S", b"-c", _LAUNCH.encode(), who.encode(), *words]
     spawner.spawnProcess(program, sys.executable, arguments, env=dict(environment))
     feeding = Deferred.fromCoroutine(program.feed(*message))
     alarm = timers.callLater(deadline, program.expire)

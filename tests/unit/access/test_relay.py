@@ -4,7 +4,7 @@ import pytest
 
 from mailserver.access.profiles import Profile, Relay
 from mailserver.access.relay import may_send, refusal
-from mailserver.interfaces import Account, Forward, Nobody, NotHosted, Standing
+from mailserver.interfaces import Account, Forward, Nobody, NotHosted, Relayed, Standing
 from mailserver.model.address import NULL_SENDER, Address
 from mailserver.model.reply import MAILBOX_DISABLED_550, NO_SUCH_USER_550, RELAYING_DENIED_550
 from mailserver.model.source import BUILT_IN, Source
@@ -14,6 +14,7 @@ NETWORK = Profile("lan", relay=Relay.ANYWHERE, source=LAN)
 USERS = Source("domains/example.lan/users", 3)
 ALIASES = Source("domains/example.lan/aliases", 4)
 DOMAIN = Source("domains/example.lan")
+ROUTE = Source("mailserver.toml", 71)
 
 BOB = Address("bob", "example.lan")
 FRIEND = Address("friend", "elsewhere.example")
@@ -40,6 +41,11 @@ ELSEWHERE = NotHosted()
         (NETWORK, "", ELSEWHERE, FRIEND, True, LAN),
         (None, "alice@example.lan", ELSEWHERE, FRIEND, True, BUILT_IN),
         (None, "", ELSEWHERE, Address("friend", "[192.0.2.1]"), False, BUILT_IN),
+        (None, "", Relayed(ROUTE), FRIEND, True, ROUTE),
+        (NETWORK, "", Relayed(ROUTE), FRIEND, True, ROUTE),
+        (None, "", Relayed(ROUTE, known=False), FRIEND, False, ROUTE),
+        (NETWORK, "", Relayed(ROUTE, known=False), FRIEND, False, ROUTE),
+        (None, "alice@example.lan", Relayed(ROUTE, known=False), FRIEND, False, ROUTE),
     ],
 )
 def test_may_send(
@@ -66,4 +72,5 @@ def test_the_way_back_to_a_sender_takes_reports_only(sender: Address, allowed: b
 def test_refusal() -> None:
     assert refusal(DISABLED) == MAILBOX_DISABLED_550
     assert refusal(UNKNOWN) == NO_SUCH_USER_550
+    assert refusal(Relayed(ROUTE, known=False)) == NO_SUCH_USER_550
     assert refusal(ELSEWHERE) == RELAYING_DENIED_550

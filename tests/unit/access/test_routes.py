@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from mailserver.access.networks import Networks
-from mailserver.access.routes import Route, choose
+from mailserver.access.routes import Route, To, choose, routed_domains
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.source import Source
@@ -50,3 +50,33 @@ def test_the_first_counts():
     never, first, second = Route(domains=frozenset({"x"})), Route(source=SOURCE), Route()
     assert choose((never, first, second), recipient, envelope) is first
     assert choose((never,), recipient, envelope) is None
+
+
+LED = frozenset({"example.lan"})
+
+
+@pytest.mark.parametrize(
+    ("route", "takes"),
+    [
+        (Route(To.LMTP, domains=LED), True),
+        (Route(To.PIPE, domains=LED), True),
+        (Route(To.SMARTHOST, domains=LED), True),
+        (Route(To.REFUSE, domains=LED), True),
+        (Route(To.MX, domains=LED), False),
+        (Route(To.BACKUP, domains=LED), False),
+        (Route(To.LMTP), False),
+        (Route(To.SMARTHOST, domains=frozenset({".lan"})), False),
+        (Route(To.LMTP, domains=LED, senders=frozenset({"x.example"})), False),
+    ],
+)
+def test_mail_for_a_domain_hosted_here(route, takes):
+    """Only a route that names it leads it away, and none to its mail hosts: that is us."""
+    recipient = Recipient(Address("bob", "example.lan"))
+    envelope = Envelope(QueueID("Q"), Address("a", "b"), (recipient,), Origin(), 0.0)
+    assert (choose((route,), recipient, envelope, is_hosted=True) is route) is takes
+
+
+def test_the_domains_of_which_accounts_say_so():
+    routes = (Route(To.LMTP, domains=LED), Route(To.MX, domains=frozenset({"x.example"})), Route())
+    assert routed_domains(routes) == LED
+    assert routed_domains(()) == frozenset()

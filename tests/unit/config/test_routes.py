@@ -1,12 +1,17 @@
 """The ``[[route]]`` tables as values."""
 
+import pwd
+
 import pytest
 import trustme
 
-from mailserver.access.routes import To
+from mailserver.access.routes import Identity, Pipe, To
 from mailserver.config import ConfigErrors, load
+from mailserver.interfaces import Relayed
+from mailserver.model.address import Address
 from mailserver.model.exchanger import Login, Manner, NextHop, Security
 from mailserver.model.source import Source
+from mailserver.settings import relay_domains, schedules, unable
 
 
 @pytest.fixture
@@ -73,6 +78,22 @@ tls = "verify"
         ('tls = "verify"\ntls_roots = "nowhere"', "route[0].tls_roots"),
         ('tls = "verify"\ntls_roots = "empty"', "holds no certificate"),
         ('[delivery]\ntls = "none"\nsmarthost = ["smtps://x"]', "delivery.tls"),
+        ('to = "pipe"', "route[0].command: is missing"),
+        ('command = ["x"]', 'route[0].command: goes with to = "pipe"'),
+        ('to = "pipe"\ncommand = ["x", "{nobody}"]', '"{nobody}" stands for nothing'),
+        ('to = "pipe"\ncommand = ["{user}"]', "does not depend on the message"),
+        ('to = "pipe"\ncommand = ["x"]\nuser = "no such user"', "route[0].user: there is no user"),
+        ('to = "pipe"\ncommand = ["x"]\nprocesses = 0', "route[0].processes"),
+        ('to = "backup"', "route[0].domains"),
+        ('to = "backup"\ndomains = [".example.org"]', "route[0].domains: mail is taken for listed domains"),
+        ('to = "backup"\ndomains = ["example.org"]\nsenders = ["x.example"]', "route[0].senders"),
+        ('to = "backup"\ndomains = ["example.org"]\nusers = ["a@x.example"]', "route[0].users"),
+        ('to = "backup"\ndomains = ["example.org"]\nrecipients = ["a@x.example"]', "route[0].recipients"),
+        ('to = "backup"\ndomains = ["example.org"]\nrecipients_file = "nowhere"', "nowhere: no such file"),
+        ('to = "mx"\ndomains = ["example.org"]\naccept = true', 'say to = "backup"'),
+        ('to = "refuse"\ndomains = ["example.org"]\naccept = true', "route[0].accept"),
+        ('recipients = ["a"]', "route[0].recipients: goes with"),
+        ('lifetime = "9d"', "route[0].lifetime: goes with"),
         ('to = "nowhere"', "route[0].to"),
         ('domains = ["a b"]', "route[0].domains"),
         ('tls = "perhaps"', "route[0].tls"),
@@ -117,3 +138,62 @@ def test_a_route_to_the_mail_hosts_of_a_hosted_domain(write, tmp_path):
     assert "example.lan is hosted here" in str(problems[-1])
     problems = load(write('[[route]]\ndomains = ["example.lan"]\nto = "refuse"')).problems
     assert "hosted here" not in str(problems[-1])
+
+
+def test_backup(write, tmp_path):
+    (tmp_path / "known").write_text("ben\n")
+    text = """[[route]]
+domains = ["backup.example"]
+to = "backup"
+recipients = ["Ann"]
+recipients_file = "known"
+lifetime = "30d"
+"""
+    config = load(write(text))
+    (route,) = config.delivery.routes
+    assert route.accepts
+    assert route.recipients == {"ann@backup.example", "ben@backup.example"}
+    assert not [problem for problem in config.problems if "route" in str(problem)]
+    relayed = relay_domains(config)
+    assert relayed.find(Address("ben", "backup.example")) == Relayed(route.source)
+    assert relayed.find(Address("cat", "backup.example")) == Relayed(route.source, known=False)
+    assert schedules(config)["backup.example"].lifetime == 30 * 86400
+
+
+def test_a_gateway_for_anybody(write):
+    text = '[[route]]\ndomains = ["inside.example"]\nto = "lmtp"\nlmtp = "unix:/lmtp"\naccept = true'
+    config = load(write(text))
+    assert config.delivery.routes[0].recipients is None
+    assert "nobody is listed" in str(config.problems[-1])
+
+
+def test_mail_is_not_taken_for_anybody_in_a_hosted_domain(write, tmp_path):
+    (tmp_path / "domains" / "example.lan").mkdir()
+    with pytest.raises(ConfigErrors) as raised:
+        load(write('[[route]]\ndomains = ["example.lan"]\nto = "backup"'))
+    assert "example.lan is hosted here" in str(raised.value.problems[-1])
+
+
+def test_pipe(write):
+    text = """[[route]]
+to = "pipe"
+command = ["/bin/sh", "-c", "cat", "{recipient}"]
+user = "nobody"
+each = false
+timeout = "9s"
+processes = 2
+"""
+    config = load(write(text))
+    user = pwd.getpwnam("nobody")
+    identity = Identity("nobody", user.pw_uid, user.pw_gid, user.pw_dir)
+    assert config.delivery.routes[0].pipe == Pipe(
+        ("/bin/sh", "-c", "cat", "{recipient}"), identity, False, 9.0, 2
+    )
+    assert unable(config, 0) == unable(config, user.pw_uid) == []
+    (problem,) = unable(config, 4711)
+    assert "runs as root" in str(problem)
+
+
+def test_a_program_that_is_not_there(write):
+    config = load(write('[[route]]\nto = "pipe"\ncommand = ["/no/such/program"]'))
+    assert "cannot be run now" in str(config.problems[-1])

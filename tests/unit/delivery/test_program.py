@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from mailserver.delivery.couriers.program import ProgramCourier, outcome_of
+from mailserver.delivery.couriers.program import ProgramCourier
+from mailserver.delivery.couriers.programs import Programs, outcome_of
 from mailserver.delivery.couriers.running import Ended
 from mailserver.interfaces import Forward, ICourier
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
@@ -39,6 +40,15 @@ SCAN = Recipient(address("scan@example.lan"))
         (Ended(75), Delayed, "4.3.0"),
         (Ended(77), Failed, "5.7.1"),
         (Ended(100), Failed, "5.3.0"),
+        (Ended(1, output=b"4.7.1 come later"), Delayed, "4.7.1"),
+        (Ended(1, output=b" 5.7.26 spam\nmore"), Failed, "5.7.26"),
+        (Ended(75, output=b"5.1.1 never"), Failed, "5.1.1"),
+        (Ended(67, output=b"4.2.2"), Delayed, "4.2.2"),
+        (Ended(1, output=b"2.0.0 fine"), Delayed, "4.3.0"),
+        (Ended(1, output=b"5.7.26x"), Delayed, "4.3.0"),
+        (Ended(1, output=b"see 5.7.1"), Delayed, "4.3.0"),
+        (Ended(0, output=b"5.7.1 no"), Delivered, "2.1.5"),
+        (Ended(0, late=True, output=b"5.7.1 no"), Delayed, "4.3.0"),
         (Ended(111), Delayed, "4.3.0"),
         (Ended(127), Delayed, "4.3.0"),
         (Ended(-1, signal.SIGSEGV), Delayed, "4.3.0"),
@@ -88,7 +98,7 @@ class ProgramTest(TestCase):
         return (self.dir / "out").read_bytes()
 
     def courier(self, *commands, deadline=20.0):
-        courier = ProgramCourier(Aliases(*commands), reactor, reactor, deadline)
+        courier = ProgramCourier(Aliases(*commands), Programs(reactor, reactor), deadline)
         assert verifyObject(ICourier, courier)
         return courier
 
@@ -212,8 +222,8 @@ class ProgramTest(TestCase):
     async def test_too_many_at_once_are_delayed(self):
         courier = self.courier(self.script("time.sleep(.2)"))
         running = [Deferred.fromCoroutine(self.deliver(courier)) for _ in range(12)]
-        courier._waiting += 100
+        courier._programs._waiting += 100
         assert (await self.deliver(courier)).status == "4.3.2"
-        courier._waiting -= 100
+        courier._programs._waiting -= 100
         outcomes = [await one for one in running]
         assert all(isinstance(one, Delivered) for one in outcomes)

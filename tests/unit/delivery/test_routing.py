@@ -1,9 +1,10 @@
 """Routing as a table."""
 
 import pytest
+from attrs import evolve
 
 from mailserver.delivery.routing import Forwarding, Local, Nowhere, Programs, Remote, route
-from mailserver.interfaces import Account, Forward, Nobody, NotHosted
+from mailserver.interfaces import Account, Forward, Nobody, NotHosted, Relayed
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.source import Source
@@ -31,11 +32,30 @@ BOB = Address("bob", "example.lan")
 ALL = Forward((BOB,), LINE, ("/bin/archive",))
 
 
+ANN = Account("all@example.lan", source=LINE, routed=True)
+
+
+@pytest.mark.parametrize(
+    ("account", "led_away", "expected"),
+    [
+        (ANN, True, Remote("example.lan")),
+        (ANN, False, Local(ANN)),
+        (evolve(ANN, routed=False), True, Local(evolve(ANN, routed=False))),
+        (evolve(ANN, disabled=True), True, Local(evolve(ANN, disabled=True))),
+    ],
+)
+def test_mail_for_a_mailbox_here_that_a_route_leads_away(account, led_away, expected):
+    mail = envelope("all@example.lan")
+    assert route(mail.recipients[0], mail, Standings(account), lambda *_: led_away) == expected
+
+
 @pytest.mark.parametrize(
     ("standing", "others", "expected"),
     [
         (Account("all@example.lan", source=LINE), (), Local(Account("all@example.lan", source=LINE))),
         (NotHosted(), (), Remote("example.lan")),
+        (Relayed(LINE), (), Remote("example.lan")),
+        (Relayed(LINE, known=False), (), Remote("example.lan")),
         (Nobody(LINE), (), Nowhere(LINE)),
         # An alias that was not expanded when the mail came.
         (Forward((BOB,), LINE), (), Forwarding(LINE)),

@@ -274,6 +274,18 @@ class ScheduleTest(Base):
         assert len(world.remote.asked) == 5
         self.stop(world)
 
+    def test_a_destination_may_have_a_schedule_of_its_own(self):
+        """So mail that a backup MX keeps waits longer than other mail."""
+        world = World(Schedule((60.0,), lifetime=300.0, warn_after=0))
+        world.recorder.schedules = {"far.example": Schedule((60.0,), lifetime=DAY, warn_after=0)}
+        world.remote.answers |= {"far.example": LATER, "near.example": LATER}
+        world.add("bob@far.example")
+        world.add("bob@near.example")
+        world.runner.start()
+        world.run(400)
+        assert [fields["recipient"] for fields in self.said("failed")] == ["<bob@near.example>"]
+        self.stop(world)
+
     def test_the_clock_steps_a_day_forth_and_back(self):
         world = World()
         world.remote.answers["far.example"] = LATER

@@ -1,15 +1,18 @@
 """Who lives here, as reception, delivery and logins ask."""
 
 import pytest
+from attrs import evolve
 from zope.interface.verify import verifyObject
 
 from mailserver.domains.directory import Directory
 from mailserver.domains.passwords import DECOY
+from mailserver.domains.relayed import RelayDomain, RelayDomains
 from mailserver.domains.senders import Senders
 from mailserver.domains.tree import NO_DOMAINS, load_tree
-from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted
+from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted, Relayed
 from mailserver.model.address import Address
 from mailserver.model.envelope import Recipient
+from mailserver.model.source import Source
 
 FILES = {
     "a.example/users": "alice:{PLAIN}x:quota=50MB\nbob:{PLAIN}x\nJosé:{PLAIN}x\nmail-list:{PLAIN}x\n",
@@ -108,6 +111,26 @@ def test_not_hosted(directory):
     for address in ("alice@c.example", "alice@mail.a.example", "alice@[192.0.2.1]", "x@example", "alice@"):
         assert isinstance(directory.find(at(address)), NotHosted)
         assert directory.expand(to(address)) == (to(address),)
+
+
+def test_mail_is_handed_on_for_domains_not_hosted(directory):
+    route = Source("mailserver.toml", 7)
+    directory.relayed = RelayDomains(
+        {"backup.example": RelayDomain(route, frozenset({"ann@backup.example"}))}
+    )
+    assert directory.find(Address("ann", "backup.example")) == Relayed(route)
+    assert directory.find(Address("eve", "backup.example")) == Relayed(route, known=False)
+    assert directory.find(Address("ann", "other.example")) == NotHosted()
+    assert not directory.hosts("backup.example")
+    ann = Recipient(Address("ann", "backup.example"))
+    assert directory.expand(ann) == (ann,)
+
+
+def test_accounts_of_domains_with_a_route_say_so(directory):
+    before = directory.find(Address("alice", "a.example"))
+    assert not before.routed
+    directory.routed = frozenset({"a.example"})
+    assert directory.find(Address("alice", "a.example")) == evolve(before, routed=True)
 
 
 def test_aliases_are_followed_to_the_end(directory):

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailserver.domains.directory import Directory
+from mailserver.domains.relayed import RelayDomain, RelayDomains
 from mailserver.domains.tree import load_tree
+from mailserver.model.source import Source
 from tests.support.dialogue import MemoryWire
 from tests.support.reception import Premises
 
@@ -97,15 +99,24 @@ SPELLINGS = [
 ]
 
 
-@pytest.fixture
-def premises(tmp_path: Path) -> Premises:
+ROUTE = Source("mailserver.toml", 7)
+RELAYED = {
+    "none": RelayDomains(),
+    "listed": RelayDomains({"backup.example": RelayDomain(ROUTE, frozenset({"ann@backup.example"}))}),
+    "unlisted": RelayDomains({"backup.example": RelayDomain(ROUTE)}),
+}
+
+
+@pytest.fixture(params=RELAYED)
+def premises(tmp_path: Path, request: pytest.FixtureRequest) -> Premises:
     home = tmp_path / "example.lan"
     home.mkdir()
     (home / "users").write_text("alice:{PLAIN}secret\n")
     tree, problems = load_tree(tmp_path, "domains")
     assert not [it for it in problems if it.fatal]
     premises = Premises()
-    premises.office.directory = Directory(tree, "mail.example.lan")
+    premises.office.directory = directory = Directory(tree, "mail.example.lan")
+    directory.relayed = RELAYED[request.param]
     return premises
 
 
@@ -131,4 +142,47 @@ def test_spelling(premises: Premises, recipient: str, reply: str) -> None:
     ["<Alice@Example.LAN>", '<"alice"@example.lan>', "<@x.example:alice@example.lan>", "<Postmaster>"],
 )
 def test_other_spellings_of_those_who_live_here(premises: Premises, recipient: str) -> None:
+    assert ask(premises, recipient, utf8=False) == ["250 2.1.5"]
+
+
+# Through a domain that we are a backup MX for, in which nobody is listed: to nobody but those in it.
+THROUGH = [
+    ("<anybody@backup.example>", "250 2.1.5"),
+    ("<postmaster@Backup.Example>", "250 2.1.5"),
+    ("<@elsewhere.example:anybody@backup.example>", "250 2.1.5"),
+    ("<friend%elsewhere.example@backup.example>", NOBODY),
+    ("<elsewhere.example!friend@backup.example>", NOBODY),
+    ('<"friend@elsewhere.example"@backup.example>', NOBODY),
+    ('<"friend%elsewhere.example"@backup.example>', NOBODY),
+    ("<@backup.example:friend@elsewhere.example>", DENIED),
+    ("<@backup.example:friend%elsewhere.example@example.lan>", NOBODY),
+    ("<friend@elsewhere.example@backup.example>", BAD),
+    ("<friend@sub.backup.example>", DENIED),
+    ("<friend@xbackup.example>", DENIED),
+    ("<friend@backup.example.elsewhere.example>", DENIED),
+    ("<friend@backup.example.>", BAD),
+    ("<friend@backup-example>", DENIED),
+    ("<friend@example>", DENIED),
+    ("<anybody@backup.example,friend@elsewhere.example>", BAD),
+    ("<anybody@backup.example> <friend@elsewhere.example>", "501 5.5.4"),
+    ("<friend@backup.example\\0@elsewhere.example>", BAD),
+]
+
+
+@pytest.mark.parametrize("premises", ["unlisted"], indirect=True)
+@pytest.mark.parametrize(("recipient", "reply"), THROUGH)
+def test_nobody_is_reached_through_a_relayed_domain(premises: Premises, recipient: str, reply: str) -> None:
+    assert ask(premises, recipient, utf8=False) == [reply]
+
+
+@pytest.mark.parametrize("premises", ["listed"], indirect=True)
+@pytest.mark.parametrize(("recipient", "reply"), THROUGH)
+def test_nor_anybody_who_is_not_listed_there(premises: Premises, recipient: str, reply: str) -> None:
+    unlisted = "anybody@backup" in recipient and reply.startswith("250")
+    assert ask(premises, recipient, utf8=False) == [NOBODY if unlisted else reply]
+
+
+@pytest.mark.parametrize("premises", ["listed"], indirect=True)
+@pytest.mark.parametrize("recipient", ["<ann@backup.example>", "<Ann+x@BACKUP.example>"])
+def test_who_is_listed_there_is(premises: Premises, recipient: str) -> None:
     assert ask(premises, recipient, utf8=False) == ["250 2.1.5"]
