@@ -4,7 +4,7 @@ Stands in front of a ``twisted.mail`` server class and takes its framing over. I
 peer sends and however the network cuts it:
 
 - One command is finished before the next begins, also when it has to wait for something (RFC 2920 §3.2).
-  Replies leave in order, those of a batch in one write.
+  Replies leave in order, those of a batch in one write, and at once where the socket takes them.
 - Memory is bounded in both directions: reading stops while too much input waits for a slow command, and
   commands stop while the peer does not read its replies.
 - Every session ends: there is a deadline for idleness, one for each phase that sets one, and one for the
@@ -24,6 +24,7 @@ import array
 import fcntl
 import termios
 from collections.abc import Awaitable
+from socket import socket
 from types import CoroutineType
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
     ISSLTransport,
+    ISystemHandle,
 )
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
@@ -52,6 +54,10 @@ __all__ = ["Bounds", "Connections", "Peer", "Session", "SessionFactory", "peer_o
 _FLUSH = 16 * 1024
 """Replies are written when they come to this many octets, if not sooner: a peer that floods commands must
 block us after this much, not after all its commands."""
+
+_DIRECT = 64 * 1024
+"""Octets that go to the socket itself for each piece of input; what is beyond waits for the reactor, lest one
+peer that reads as fast as we write keep all others waiting."""
 
 
 @frozen
@@ -147,7 +153,7 @@ class Session:
         self.said = 0
         self._raw_left: int | None = None  # octets after which raw input ends by itself
         self._raw = self._busy = self._pumping = self._blocked = self._closing = False
-        self._paused = self._ended = self._draining = self._eof = False
+        self._paused = self._ended = self._draining = self._eof = self._isBuffered = False
         self._running: defer.Deferred[None] | None = None
         self._drained: list[defer.Deferred[None]] = []
         now = self.clock.seconds()
@@ -161,6 +167,8 @@ class Session:
             self.transport.setTcpNoDelay(True)
         # As a push producer we are told when the peer does not read.
         self.transport.registerProducer(self, True)
+        self._socket = _plain_socket(self.transport)
+        self._direct = _DIRECT
         if ISSLTransport.providedBy(self.transport):
             self.setPhase(self.bounds.handshake)
         self._arm()
@@ -227,6 +235,7 @@ class Session:
         self.reply(ready)
         self._flush()
         self.setPhase(self.bounds.handshake)
+        self._socket = None
         self.transport.startTLS(context)
 
     async def send(self, data: bytes) -> None:
@@ -239,7 +248,7 @@ class Session:
         if self._ended or self._closing:
             raise ConnectionDone
         self.said += len(data)
-        self.transport.write(data)
+        self._write(data)
         if self._blocked:
             drained: defer.Deferred[None] = defer.Deferred()
             self._drained.append(drained)
@@ -306,6 +315,7 @@ class Session:
         if self._closing:
             return
         self._last_active = self.clock.seconds()
+        self._direct = _DIRECT
         self._lines.feed(data)
         self._pump()
 
@@ -350,7 +360,8 @@ class Session:
         self._blocked = True
 
     def resumeProducing(self) -> None:
-        self._blocked = False
+        self._blocked = self._isBuffered = False
+        self._direct = _DIRECT
         self._last_active = self.clock.seconds()
         drained, self._drained = self._drained, []
         for waiter in drained:
@@ -442,10 +453,33 @@ class Session:
     def _flush(self) -> None:
         if not self._replies or self._ended or self._closing:
             return
-        data = b"".join(self._replies)
+        data = self._replies[0] if len(self._replies) == 1 else b"".join(self._replies)
         self._replies.clear()
         self._pending_reply_octets = 0
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Write to the socket itself, where it is plain and takes the data; else to the transport.
+
+        The transport would send in the reactor's next turn, which for a small reply costs more than all the
+        rest of the command: it has the reactor watch the socket for writing, and stop watching it.
+        """
+        self._direct -= len(data)
+        if self._socket is None:
+            self.transport.write(data)
+            return
+        if not self._isBuffered and self._direct >= 0:
+            try:
+                sent = self._socket.send(data)
+            except OSError:
+                sent = 0  # it is full, or broken, which the transport finds out
+            if sent == len(data):
+                return
+            data = data[sent:]
         self.transport.write(data)
+        # What follows stands behind this; we are told when the transport has sent it all, as a producer is
+        # that was paused.
+        self._isBuffered = self.transport.producerPaused = True
 
     def _regulate(self) -> None:
         """Read on, or not, as memory allows."""
@@ -538,6 +572,14 @@ def _lowest(transport: Any) -> Any:
     while (beneath := getattr(transport, "transport", None)) is not None:
         transport = beneath
     return transport
+
+
+def _plain_socket(transport: Any) -> socket | None:
+    """The socket of a connection without TLS; ``None`` where there is TLS, or no socket."""
+    if not ISystemHandle.providedBy(transport) or ISSLTransport.providedBy(transport):
+        return None
+    handle = transport.getHandle()
+    return handle if isinstance(handle, socket) else None
 
 
 async def _coroutine(waiting: Awaitable[None]) -> None:

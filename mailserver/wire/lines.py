@@ -34,7 +34,9 @@ class Lines:
         self.limit = limit
         self.dropped = 0
         """Octets dropped of flawed lines so far."""
-        self._buffer = bytearray()
+        # What came, as it came; a bytearray only where something was left over when more came. Usually a read
+        # brings whole lines, or content, and nothing has to be copied.
+        self._buffer: bytes | bytearray = b""
         self._start = 0  # where the next line begins
         self._scanned = 0  # there is no LF between _start and here
         self._dropping = False
@@ -45,6 +47,11 @@ class Lines:
 
     def feed(self, data: bytes) -> None:
         """Add what the network brought."""
+        if not self._buffer:
+            self._buffer = data
+            return
+        if isinstance(self._buffer, bytes):
+            self._buffer = bytearray(self._buffer)
         if self._start:
             # Handed-out octets are dropped here, once a read, and not once a line: that is what keeps the
             # cost linear.
@@ -65,12 +72,12 @@ class Lines:
         if end - start >= self.limit:
             return self._flaw(Flaw.TOO_LONG)
         if end == start or buffer[end - 1] != 13:
-            self._start = self._scanned = end + 1
+            self._consume(end + 1)
             self.dropped += end + 1 - start
             self._dropping = True
             return Flaw.BAD_OCTET
         line = bytes(buffer[start : end - 1])
-        self._start = self._scanned = end + 1
+        self._consume(end + 1)
         if b"\r" in line or b"\0" in line:
             self.dropped += len(line) + 2
             return Flaw.BAD_OCTET
@@ -80,7 +87,7 @@ class Lines:
         """What is held, as it came: for input that is not lines; of that, at most ``limit`` octets."""
         if limit is not None and limit < len(self):
             data = bytes(self._buffer[self._start : self._start + limit])
-            self._start = self._scanned = self._start + limit
+            self._consume(self._start + limit)
             return data
         data = bytes(self._buffer[self._start :]) if self._start else bytes(self._buffer)
         self.clear()
@@ -88,9 +95,16 @@ class Lines:
 
     def clear(self) -> None:
         """Forget all that is held."""
-        self._buffer.clear()
+        self._buffer = b""
         self._start = self._scanned = 0
         self._dropping = False
+
+    def _consume(self, end: int) -> None:
+        """What stands before ``end`` has been handed out."""
+        if end == len(self._buffer):
+            self._buffer = b""
+            end = 0
+        self._start = self._scanned = end
 
     def _flaw(self, flaw: Flaw) -> Flaw:
         self._dropping = True
@@ -105,10 +119,10 @@ class Lines:
             # A CR at the very end may be half of the CRLF that ends the line.
             keep = 1 if len(buffer) > start and buffer[-1] == 13 else 0
             self.dropped += len(buffer) - start - keep
-            del buffer[: len(buffer) - keep]
+            self._buffer = buffer[len(buffer) - keep :]
             self._start = self._scanned = 0
             return False
         self.dropped += end + 2 - start
-        self._start = self._scanned = end + 2
+        self._consume(end + 2)
         self._dropping = False
         return True

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 from collections.abc import Awaitable
 from typing import Any
 
@@ -496,8 +497,8 @@ class LimitedRawTests(SessionCase):
         assert len(self.pieces) == 100_000
 
 
-class LingeringTests(TestCase):
-    """On real sockets: a close while the client sends must not become a reset that eats the last reply."""
+class OnSockets(TestCase):
+    """Sessions on real sockets."""
 
     timeout = 30
 
@@ -506,6 +507,10 @@ class LingeringTests(TestCase):
         self.factory = ParrotFactory(bounds, reactor)
         self.port: Any = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
+
+
+class LingeringTests(OnSockets):
+    """A close while the client sends must not become a reset that eats the last reply."""
 
     async def converse(self, *segments: bytes) -> bytes:
         def story() -> bytes:
@@ -545,6 +550,92 @@ class LingeringTests(TestCase):
             await deferToThread(story)
             while self.factory.sessions:
                 await deferLater(reactor, 0.001)
+
+        return Deferred.fromCoroutine(play())
+
+
+class AtOnceTests(OnSockets):
+    """Replies go to the socket itself, and behind what the transport still has."""
+
+    async def meet(self) -> tuple[socket.socket, Parrot, list[int]]:
+        """A client, its session, and the sizes of what the session gives to the transport."""
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(("127.0.0.1", self.port.getHost().port))
+        while not self.factory.sessions:
+            await deferLater(reactor, 0.001)
+        (session,) = self.factory.sessions
+        written: list[int] = []
+        write = session.transport.write
+        session.transport.write = lambda data: (written.append(len(data)), write(data))
+        return client, session, written
+
+    async def leave(self, client: socket.socket) -> None:
+        client.close()
+        while self.factory.sessions:
+            await deferLater(reactor, 0.001)
+
+    def test_a_reply_takes_no_turn_of_the_reactor(self) -> "Deferred[None]":
+        async def play() -> None:
+            client, session, written = await self.meet()
+            session.dataReceived(b"a\r\n")
+            assert client.recv(100) == b"a\r\n"
+            assert written == []
+            assert session.transport not in reactor.getWriters()
+            await self.leave(client)
+
+        return Deferred.fromCoroutine(play())
+
+    def test_order_when_the_socket_is_full_and_again_when_it_is_not(self) -> "Deferred[None]":
+        async def play() -> None:
+            client, session, written = await self.meet()
+            session.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            lines = [b"%058d\r\n" % number for number in range(2000)]
+            for start in range(0, len(lines), 500):
+                session.dataReceived(b"".join(lines[start : start + 500]))
+            assert written, "the socket took everything"
+            expected, received = b"".join(lines), b""
+            while len(received) < len(expected):
+                received += await deferToThread(client.recv, 65536)
+            assert received == expected
+            written.clear()
+            await deferLater(reactor, 0)
+            session.dataReceived(b"again\r\n")
+            assert await deferToThread(client.recv, 100) == b"again\r\n"
+            assert written == []
+            await self.leave(client)
+
+        return Deferred.fromCoroutine(play())
+
+    def test_one_peer_does_not_keep_the_reactor(self) -> "Deferred[None]":
+        async def play() -> None:
+            client, session, written = await self.meet()
+            sent: list[int] = []
+
+            class Bottomless(socket.socket):
+                def send(self, data: bytes) -> int:
+                    sent.append(len(data))
+                    return len(data)
+
+            session._socket = Bottomless()
+            self.addCleanup(session._socket.close)
+            session.dataReceived(b"x" * 60 + b"\r\n" + (b"y" * 60 + b"\r\n") * 4000)
+            assert sum(sent) <= 64 * 1024 < sum(sent) + sum(written)
+            await self.leave(client)
+
+        return Deferred.fromCoroutine(play())
+
+    def test_a_broken_socket_is_the_transports_to_notice(self) -> "Deferred[None]":
+        async def play() -> None:
+            client, session, _ = await self.meet()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            session.dataReceived(b"a\r\n")
+            while self.factory.sessions:
+                await deferLater(reactor, 0.001)
+            assert session.lost
 
         return Deferred.fromCoroutine(play())
 
