@@ -28,12 +28,16 @@ def make_queue_id(now: float, entropy: int) -> QueueID:
     return QueueID(_spell(int(now * 1000), 9) + _spell(entropy, 8))
 
 
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
+
+
 def _spell(number: int, width: int) -> str:
-    letters = []
-    for _ in range(width):
-        number, digit = divmod(number, len(_DIGITS))
-        letters.append(_DIGITS[digit])
-    return "".join(reversed(letters))
+    """The last ``width`` digits of a number, two of them at a time."""
+    pairs = []
+    for _ in range((width + 1) // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs))[-width:]
 
 
 @frozen

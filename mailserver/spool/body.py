@@ -93,17 +93,18 @@ def _left_as_litter(failure: Failure) -> None:
 class Body:
     """The content of one draft, or of one report.
 
-    :param path: the file that large content goes to; touched only then.
+    :param directory: where large content goes, to a file of this ``name``; touched only then.
     :param pool: the threads that touch it.
     """
 
     __slots__ = (
         "_chunks",
+        "_directory",
         "_disk",
         "_file",
         "_head",
         "_held",
-        "_path",
+        "_name",
         "_pool",
         "_trouble",
         "_waiting",
@@ -111,10 +112,11 @@ class Body:
         "size",
     )
 
-    def __init__(self, disk: Disk, pool: Pool, path: Path) -> None:
+    def __init__(self, disk: Disk, pool: Pool, directory: Path, name: str) -> None:
         self._disk = disk
         self._pool = pool
-        self._path = path
+        self._directory = directory
+        self._name = name
         self._file: _File | None = None
         self._chunks: list[bytes] = []
         self._head = b""
@@ -135,7 +137,7 @@ class Body:
         if self._file is None:
             if self._held <= SMALL:
                 return None
-            self._file = _File(self._disk, self._path)
+            self._file = _File(self._disk, self._directory / self._name)
             self._head = b"".join(self._chunks)[:_HEAD]
         if self._writing is None:
             self._start_writing(self._file)
@@ -156,7 +158,7 @@ class Body:
         if self._trouble is not None:
             raise self._trouble
         if self._file is not None:
-            return Sealed(self.size, file=self._path.name, head=self._head)
+            return Sealed(self.size, file=self._name, head=self._head)
         return Sealed(self.size, chunks=tuple(self._chunks))
 
     def discard(self) -> None:

@@ -174,7 +174,7 @@ class Spool:
         return HOLD in envelope.marks or self._orders.concern(envelope)
 
     def _body(self, name: str) -> Body:
-        return Body(self._disk, self._files, self._contents / name)
+        return Body(self._disk, self._files, self._contents, name)
 
     async def _store(self, envelope: Envelope, content: Sealed) -> None:
         await self._submit(Store(envelope, content, self._now()))

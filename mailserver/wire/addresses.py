@@ -13,10 +13,12 @@ Where the RFCs leave room, or clients do:
   them.
 
 Everything is linear in its input, and refused beyond the sizes of RFC 5321 §4.5.3.1 before any costly look
-at it. Whatever is wrong raises :class:`BadSyntax`.
+at it. Whatever is wrong raises :class:`BadSyntax`. The latest paths and domains are remembered, a thousand of
+each: the same few come again and again, and are values.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 import idna
@@ -29,6 +31,8 @@ __all__ = ["parse_address", "parse_domain", "parse_forward_path", "parse_reverse
 _LONGEST_LOCAL = 64  # octets, RFC 5321 §4.5.3.1.1
 _LONGEST_DOMAIN = 255  # §4.5.3.1.2
 _LONGEST_PATH = 256  # with the angle brackets, §4.5.3.1.3
+
+_REMEMBERED = 1000
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _ATOM = rf"[^{_CONTROL} ()<>\[\]:;@\\,.\"]++"
@@ -73,6 +77,7 @@ def parse_address(text: str, bare: bool = False) -> Address:
     return address
 
 
+@lru_cache(_REMEMBERED)
 def parse_domain(text: str) -> str:
     """A domain or an address literal, in the one spelling that :class:`Address` has for it."""
     if text.startswith("["):
@@ -85,6 +90,7 @@ def parse_domain(text: str) -> str:
     return domain
 
 
+@lru_cache(_REMEMBERED)
 def _parse_path(path: str) -> Address:
     if len(_octets(path)) > _LONGEST_PATH:
         raise BadSyntax("path too long")

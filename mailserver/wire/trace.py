@@ -9,6 +9,7 @@ strangers are never given to ``email``.
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mailserver.model.address import Address
 from mailserver.model.envelope import Origin, QueueID
@@ -66,7 +67,12 @@ def delivered_to(address: Address) -> bytes:
 
 def date(when: float) -> str:
     """A point in time, in seconds since 1970, as RFC 5322 §3.3 writes it, in UTC."""
-    return format_datetime(datetime.fromtimestamp(int(when), UTC))
+    return _date(int(when))
+
+
+@lru_cache(4)  # many messages come in one second
+def _date(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def message_id(id: QueueID, host: str) -> str:

@@ -36,7 +36,7 @@ class BodyTests(TestCase):
         self.addCleanup(self.pool.stop)
         self.addCleanup(self.disk.gate.set)
         self.path = temporary(self) / "content"
-        self.body = Body(self.disk, self.pool, self.path)
+        self.body = Body(self.disk, self.pool, self.path.parent, self.path.name)
 
     async def settled(self):
         """Wait until all threads have done what was submitted."""
