@@ -39,3 +39,18 @@ def test_a_short_run_measures_what_it_is_asked_for(tmp_path: Path) -> None:
     for result in run["results"]:
         assert [sample["value"] != 0 for sample in result["samples"]["mailserver"]] == [True], result
         assert result["title"] in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_every_250_follows_the_sync_that_covers_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.durability", "--messages", "20", "--workers", "0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "is it allowed to trace?" in done.stderr:
+        pytest.skip("strace may not trace here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "80 messages acknowledged, 0 of the law's demands not met" in done.stdout
