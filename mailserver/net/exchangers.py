@@ -32,6 +32,7 @@ Nothing is raised.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import chain, zip_longest
 from random import Random
@@ -148,6 +149,7 @@ async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
     return _Host(name, preference, order_addresses(addresses), bases)
 
 
+@lru_cache(maxsize=1024)  # hosts are looked up for every message
 def _literal_address(name: str) -> tuple[str, ...]:
     """The address, or the path of a socket, that stands in the place of a host's name, if one does."""
     if name.startswith("/"):

@@ -91,6 +91,7 @@ class Conversation(ESMTPClient):
     :param until: when the attempt is over, on this clock.
     """
 
+    __setattr__ = object.__setattr__  # the base's warns of a name of old, at a price for every attribute
     transport: Any
     context: Any  # a HostTLS, or None where STARTTLS is never said
     debug = False  # the base would keep every line, passwords included

@@ -41,6 +41,9 @@ from mailserver.net.failings import Failings
 
 __all__ = ["Finder", "MXCourier", "more_telling"]
 
+_USUAL = Manner()
+"""What hosts are found with."""
+
 _TELLING = [Scope.HOST, Scope.MESSAGE, Scope.RECIPIENT, Scope.DOUBT]
 
 
@@ -92,11 +95,14 @@ class MXCourier:
             )
             if len(exchangers) > 1:
                 journal.ordered(envelope.id, domain, exchangers[: self._most], found.seed)
-            outcomes |= await self._run(evolve(found, exchangers=exchangers), envelope, content, list(group))
+            asked = Found(exchangers, found.trouble, found.seed)
+            outcomes |= await self._run(asked, envelope, content, list(group))
         return outcomes
 
     def _in_our_manner(self, exchanger: Exchanger) -> Exchanger:
         how = self._manner
+        if how == _USUAL:
+            return exchanger
         return evolve(exchanger, security=how.security, login=how.login, lmtp=how.lmtp, roots=how.roots)
 
     async def _run(
