@@ -18,13 +18,12 @@ from mailserver.spool.disk import Disk
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.spool.trouble import is_damage
 
-__all__ = ["CONTENT", "DATABASE", "MARK", "open_writer", "prepare", "sweep"]
+__all__ = ["CONTENT", "DATABASE", "MARK", "open_checkpointer", "open_writer", "prepare", "sweep"]
 
 DATABASE = "spool.db"
 CONTENT = "content"
 MARK = "damaged"
 
-_CHECKPOINT_PAGES = 4000
 _JOURNAL_KEPT = 64 * 1024 * 1024
 
 
@@ -104,10 +103,18 @@ def open_writer(directory: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         schema.upgrade(connection)
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # mailserver.spool.checkpoints
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_KEPT}")
     except sqlite3.Error as error:
         raise SpoolUnusable(f"{database} cannot be opened: {error}") from error
+    return connection
+
+
+def open_checkpointer(directory: Path) -> sqlite3.Connection:
+    """The connection that copies the log into the database."""
+    connection = schema.connect(directory / DATABASE)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
 

@@ -10,8 +10,9 @@ SQLite (write-ahead log, ``synchronous=FULL``) and one file for each large conte
         damaged             damage was met while the server ran; the next start checks everything
         *.corrupt-TIME      set aside by a start that found damage; never removed
 
-Three kinds of threads: one commits (group commit: whatever waits when a commit ends is the next transaction),
-one reads, a few touch content files. The reactor's thread touches no disk after :meth:`Spool.start`.
+Four kinds of threads: one commits (group commit: whatever waits when a commit ends is the next transaction),
+one reads, one copies the log into the database (:mod:`mailserver.spool.checkpoints`), a few touch content
+files. The reactor's thread touches no disk after :meth:`Spool.start`.
 
 Failures: a full disk is :class:`~mailserver.interfaces.StorageFull`, anything else
 :class:`~mailserver.interfaces.StorageTrouble`, to the one whose call met it. An error of the database is also
@@ -26,6 +27,7 @@ One process at a time delivers; who makes sure of that holds a lock on the state
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
@@ -51,6 +53,7 @@ from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, QueueID, Recipient, make_queue_id
 from mailserver.spool import opening, schema
 from mailserver.spool.body import Body, Sealed
+from mailserver.spool.checkpoints import Checkpoints
 from mailserver.spool.content import FileContent, MemoryContent
 from mailserver.spool.disk import Disk
 from mailserver.spool.draft import Draft
@@ -132,6 +135,8 @@ class Spool:
             self._orders = read_orders(writing)
             reading = schema.connect(self._directory / opening.DATABASE)
             self._connections.append(reading)
+            copying = opening.open_checkpointer(self._directory)
+            self._connections.append(copying)
         except (OSError, sqlite3.Error) as error:
             raise SpoolUnusable(f"{self._directory}: {error}") from error
         writer = Writer(writing, self._disk, self._contents, self._committed, self._complain)
@@ -141,7 +146,11 @@ class Spool:
         self._reading: Batcher[Callable[[], Any], Any] = Batcher(
             "spool-reader", self._reader.perform, self._call
         )
+        self._checkpoints = Checkpoints(copying, self._complain)
+        writer.checkpoints = self._checkpoints
+        self._copying: Batcher[None, None] = Batcher("spool-log", self._checkpoints.perform, self._call)
         self._files.start()
+        self._copying.start()
         self._writing.start()
         self._reading.start()
         if self.history is not None:
@@ -151,6 +160,7 @@ class Spool:
         """Commit what was submitted and close. Whatever comes later is :class:`StorageTrouble`."""
         await self._writing.stop()
         await self._reading.stop()
+        await self._copying.stop()
         connections, self._connections = self._connections, []
         if connections:
             # When all its threads meet, each has done what was submitted before.
@@ -309,10 +319,17 @@ class Spool:
             if file is not None:
                 removing = Deferred.fromCoroutine(self._files.run(self._disk.remove, self._contents / file))
                 removing = removing.addErrback(self._not_removed)
+        written = sum(len(octets or b"") for _, octets in changes.stored)
+        if self._checkpoints.count(len(changes.stored) + len(changes.settled), written):
+            self._checkpoint()
         if self.history is not None:
             self.history.finished(changes.stories)
         if (changes.stored or changes.due) and self.on_arrival is not None:
             self.on_arrival()
+
+    def _checkpoint(self) -> None:
+        with suppress(RuntimeError):  # it has stopped: whoever closes the database makes the last one
+            _ = self._copying.submit(None)
 
     def _not_removed(self, failure: Failure) -> None:
         # The next start sweeps it.

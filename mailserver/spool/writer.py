@@ -22,6 +22,7 @@ from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.model.outcome import Delivered
 from mailserver.spool import schema
 from mailserver.spool.body import Sealed
+from mailserver.spool.checkpoints import Checkpoints, checkpoint
 from mailserver.spool.disk import Disk
 from mailserver.spool.orders import NoSuchMessage, Rule, StandingOrders, read_orders, read_rules
 from mailserver.spool.rows import (
@@ -200,7 +201,10 @@ class Writer:
     :param contents: where the files of large contents are.
     :param committed: told, in this thread, of the changes of each transaction once they are durable.
     :param complain: told, in this thread, of each error that is not one job's own.
+    :ivar checkpoints: asked before each transaction whether the log is too long.
     """
+
+    checkpoints: Checkpoints | None = None
 
     def __init__(
         self,
@@ -222,6 +226,7 @@ class Writer:
         results: list[Any] = []
         changes = Changes()
         try:
+            self._shorten_log()
             self._connection.execute("BEGIN IMMEDIATE")
             for usual, some in groupby(jobs, _is_usual):
                 attempt = self._attempt_together if usual else self._attempt_each
@@ -242,6 +247,14 @@ class Writer:
             if isinstance(result, Exception):
                 self._remove_files_of(job)
         return results
+
+    def _shorten_log(self) -> None:
+        if self.checkpoints is not None and self.checkpoints.overdue:
+            self.checkpoints.overdue = False
+            try:
+                checkpoint(self._connection)
+            except sqlite3.Error as error:
+                self._complain(error)  # the transaction may do all the same
 
     def _roll_back(self) -> None:
         try:
