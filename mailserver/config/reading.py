@@ -18,7 +18,7 @@ from attrs import evolve
 from mailserver.access.profiles import anywhere
 from mailserver.config.certificates import read_certificates
 from mailserver.config.networks import network_problems, read_profiles, read_rates
-from mailserver.config.routes import hosted_problems, read_routes, route_problems
+from mailserver.config.routes import hosted_problems, read_roots, read_routes, route_problems
 from mailserver.config.shapes import File
 from mailserver.config.values import (
     DNS,
@@ -186,6 +186,9 @@ class _Reading:
                 history=delivery.history,
                 security=Security(delivery.tls),
                 dane=delivery.dane,
+                mta_sts=delivery.mta_sts,
+                mta_sts_port=delivery.mta_sts_port,
+                roots=read_roots(delivery, self.path),
                 routes=read_routes(file, self._source, self.path),
             ),
             forwarding=Forwarding(file.forwarding.srs),

@@ -17,7 +17,7 @@ from mailserver.config.shapes import File
 from mailserver.model.exchanger import Login, Manner, NextHop, Security
 from mailserver.model.source import Problem, Source
 
-__all__ = ["hosted_problems", "read_routes", "route_problems"]
+__all__ = ["hosted_problems", "read_roots", "read_routes", "route_problems"]
 
 Locate = Callable[..., Source]
 """Where a key stands, by its path."""
@@ -54,7 +54,7 @@ def _route(table: Any, source: Source, find: Find) -> Route:
         security=Security(table.tls),
         login=Login(table.username, password) if table.username and password else None,
         lmtp=table.to == "lmtp",
-        roots=_roots(table, find),
+        roots=read_roots(table, find),
     )
     return Route(
         to=To(table.to),
@@ -133,7 +133,7 @@ def _password(table: Any, find: Find) -> str:
         return ""
 
 
-def _roots(table: Any, find: Find) -> bytes:
+def read_roots(table: Any, find: Find) -> bytes:
     """The certificates in the file; empty where there are none, which has been told."""
     if not table.tls_roots:
         return b""
@@ -163,8 +163,15 @@ def route_problems(file: File, locate: Locate, find: Find) -> Iterator[Problem]:
         yield from _acceptance_problems(table, wrong)
         if _accepts(table):
             yield from _recipients(table, find)[1]
+    yield from _delivery_problems(file, locate, find)
+
+
+def _delivery_problems(file: File, locate: Locate, find: Find) -> Iterator[Problem]:
     if file.delivery.tls == "none" and _wrapped(file.delivery.smarthost):
         yield Problem(locate("delivery", "tls"), "delivery.tls", '"none", and a smarthost is "smtps://"')
+    if file.delivery.tls_roots and not read_roots(file.delivery, find):
+        text = f'"{file.delivery.tls_roots}" cannot be read, or holds no certificate'
+        yield Problem(locate("delivery", "tls_roots"), "delivery.tls_roots", text)
 
 
 def _secrecy_problems(table: Any, wrong: Wrong, find: Find) -> Iterator[Problem]:
@@ -176,7 +183,7 @@ def _secrecy_problems(table: Any, wrong: Wrong, find: Find) -> Iterator[Problem]
         yield wrong("tls", '"none", and a smarthost is "smtps://"')
     if not table.tls_roots:
         return
-    if not _roots(table, find):
+    if not read_roots(table, find):
         yield wrong("tls_roots", f'"{table.tls_roots}" cannot be read, or holds no certificate')
     elif table.tls != "verify" and not table.username:
         yield wrong("tls_roots", 'has no effect without tls = "verify" or a login', fatal=False)

@@ -255,6 +255,9 @@ class _Delivery(Table):
     history: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 30 * 86400.0
     tls: _Security = "may"
     dane: bool = True
+    mta_sts: bool = True
+    mta_sts_port: _Port = 443
+    tls_roots: str = ""
 
 
 class _Route(Table):

@@ -130,6 +130,9 @@ class Delivery:
     :ivar loopback: whether a mail host with a loopback address is allowed.
     :ivar security: what TLS has to be on the way to hosts for which there is no route.
     :ivar dane: whether hosts are held against what DNS says of their certificates.
+    :ivar mta_sts: whether the policies of MTA-STS are kept.
+    :ivar mta_sts_port: of the hosts that have them.
+    :ivar roots: the certificates (PEM) of the roots that are trusted instead of the system's; empty: those.
     :ivar routes: the ``[[route]]`` tables, in order.
     :ivar history: for how long it is known what became of mail; 0: not at all.
     """
@@ -143,6 +146,9 @@ class Delivery:
     history: float
     security: Security = Security.MAY
     dane: bool = True
+    mta_sts: bool = True
+    mta_sts_port: int = 443
+    roots: bytes = field(default=b"", repr=False)
     routes: tuple[Route, ...] = ()
 
 

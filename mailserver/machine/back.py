@@ -35,7 +35,10 @@ from mailserver.model.exchanger import Manner, NextHop
 from mailserver.net.assurance import Assurance
 from mailserver.net.exchangers import Exchangers, Smarthosts
 from mailserver.net.failings import Failings
+from mailserver.net.https import Fetcher
 from mailserver.net.ourselves import is_our_address
+from mailserver.net.policies import DomainPolicies
+from mailserver.net.policyfile import PolicyFile
 from mailserver.net.resolver import Resolver
 from mailserver.net.tls import ClientTLS, Trust
 from mailserver.settings import deadlines, schedules
@@ -70,6 +73,8 @@ class Back:
         listening: Callable[[], Sequence[Listener]],
         chores: Pool,
     ) -> None:
+        self._reactor = reactor
+        self._chores = chores
         self._hostname = config.hostname
         self._storage = storage
         self._listening = listening
@@ -154,8 +159,8 @@ class Back:
             is_ours=is_our_address if set(here) & set(_ALL_ADDRESSES) else lambda _: False,
         )
 
-        assurance = Assurance(self._resolver, delivery.dane)
-        our_assurance = Assurance(self._resolver, delivery.dane, are_ours=True)
+        assurance = Assurance(self._resolver, delivery.dane, self._policies(config))
+        self._own_assurance = Assurance(self._resolver, delivery.dane, are_ours=True)
 
         def courier(route: Route) -> ICourier:
             if route.pipe is not None:
@@ -167,20 +172,33 @@ class Back:
                 10,
                 self._failings,
                 route.manner,
-                our_assurance if route.hops else assurance,
+                self._own_assurance if route.hops else assurance,
             )
             # Who speaks LMTP puts mail into mailboxes: nobody looks at SPF there.
             return there if route.to is To.LMTP else self._outside(there)
 
         to = To.SMARTHOST if delivery.smarthost else To.MX
-        otherwise = Route(to, hops=delivery.smarthost, manner=Manner(delivery.security))
+        otherwise = Route(to, hops=delivery.smarthost, manner=Manner(delivery.security, roots=delivery.roots))
         hosts = self._storage.directory.hosts
         return RoutedCourier(delivery.routes, courier, courier(otherwise), hosts)
 
+    def _policies(self, config: Config) -> DomainPolicies | None:
+        """What is known of MTA-STS outlives a reload on the disk; ``None``: nobody asks."""
+        delivery = config.delivery
+        if not delivery.mta_sts:
+            return None
+        roots = ClientTLS(Trust.PKIX, delivery.roots or None)
+        fetcher = Fetcher(
+            self._reactor, self._resolver, roots, delivery.mta_sts_port, loopback=delivery.loopback
+        )
+        file = PolicyFile(config.state / "mta-sts.sqlite")
+        return DomainPolicies(
+            self._resolver, fetcher.fetch, file, self._chores.run, time.time, self._reactor.seconds
+        )
+
     def _rerouted(self, host: str) -> OutsideCourier:
         finder = Smarthosts(self._resolver, [NextHop(*parse_host(host))])
-        assurance = Assurance(self._resolver, are_ours=True)
-        return self._outside(MXCourier(finder, self._transmitter, assurance=assurance))
+        return self._outside(MXCourier(finder, self._transmitter, assurance=self._own_assurance))
 
     def _outside(self, courier: ICourier) -> OutsideCourier:
         return OutsideCourier(courier, self._storage.directory, self._storage.senders)

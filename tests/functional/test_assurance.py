@@ -1,6 +1,7 @@
 """What domains publish about the TLS of their mail hosts, kept by the real program: DANE and MTA-STS."""
 
 import re
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -17,6 +18,7 @@ from mailserver.rehearsal.hosts import Behaviour, MailHost, common_port
 from mailserver.rehearsal.nameserver import Fault, Nameserver
 from mailserver.rehearsal.server import ServerProcess
 from tests.support.certificates import credentials, loaded
+from tests.support.policyhost import POLICY, PolicyHost, response
 from tests.support.rehearsal import ServerTestCase, run, smtp, until
 
 reactor: Any = default_reactor
@@ -36,6 +38,12 @@ def key_of(certificate: x509.Certificate) -> str:
 def mailctl(server: ServerProcess, *arguments: str) -> str:
     command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
     return run(*command).stdout.decode()
+
+
+def careless() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 class Stage(ServerTestCase):
@@ -110,7 +118,7 @@ class DANETests(Stage):
             self.send(server)
             until(lambda: self.taken("second"), "the mail at the host that fits")
             assert self.taken("first") == 0
-            assert self.in_log(server, " attempted ", "first.example.org", "no TLSA record fits")
+            assert self.told(server, " attempted ", "first.example.org", "no TLSA record fits")
             (taken,) = self.told(server, " attempted ", "second.example.org", '"1 delivered')
             assert ' DANE"' in taken
             assert 'policy="dane (DANE)"' in taken
@@ -182,4 +190,118 @@ class DANETests(Stage):
             until(lambda: self.taken("first") == 2, "the mail in clear")
             assert self.told(server, " downgraded ", "domain=example.org", "before=encrypted", "now=clear")
 
+        return self.stage(story)
+
+
+class MTASTSTests(Stage):
+    """The first host's certificate is not a trusted one; the second's is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        directory = Path(self.mktemp())
+        self.serve(PolicyHost(reactor, CA, directory / "policy", "mta-sts.example.org", None))
+        self.names.zone.add("_mta-sts.example.org", "TXT", '"v=STSv1; id=1;"')
+        self.names.zone.add("mta-sts.example.org", "A", "127.0.0.1")
+        untrusted = credentials(STRANGER, directory / "untrusted", "first.example.org")
+        self.certificates["first"] = untrusted.chain[0]
+        self.hosts["first"].behaviour = Behaviour(tls=loaded(untrusted).current())
+        self.roots = (directory / "roots.pem").absolute()
+        CA.cert_pem.write_to_path(str(self.roots))
+
+    def serve(self, policies: PolicyHost) -> None:
+        self.policies = policies
+        self.policy_port = policies.start("127.0.0.1")
+        self.addCleanup(lambda: Deferred.fromCoroutine(policies.stop()))
+
+    def publish(self, mode: bytes, mx: bytes = b"*.example.org") -> None:
+        self.policies.says = response(POLICY % (mode, mx))
+
+    def start(self, dns: str, tables: Mapping[str, str]) -> ServerProcess:
+        delivery = (
+            f'mta_sts_port = {self.policy_port}\ntls_roots = "{self.roots}"\n{tables.get("delivery", "")}'
+        )
+        return super().start(dns, {**tables, "delivery": delivery})
+
+    def test_enforced(self) -> object:
+        def story(server: ServerProcess) -> None:
+            server.start()
+            self.send(server)
+            until(lambda: self.taken("second"), "the mail at the host that is trusted")
+            assert (self.taken("first"), self.hosts["first"].connections) == (0, 1)
+            attempts = self.told(server, " attempted ", "first.example.org", "verify (MTA-STS)")
+            assert "not trusted" in attempts[0], attempts
+            (taken,) = self.told(server, " attempted ", "second.example.org", '"1 delivered')
+            assert ' verified"' in taken
+            # The policy outlives the process, and that it cannot be asked for any more.
+            assert server.stop() == 0
+            self.names.zone.remove("_mta-sts.example.org")
+            server.start()
+            self.send(server)
+            until(lambda: self.taken("second") == 2, "the mail at the host that is trusted, again")
+            assert (self.taken("first"), len(self.policies.asked)) == (0, 1)
+
+        self.publish(b"enforce")
+        return self.stage(story)
+
+    def test_enforced_with_other_hosts(self) -> object:
+        def story(server: ServerProcess) -> None:
+            server.start()
+            self.send(server)
+            until(lambda: self.in_log(server, " delayed ", "policy (MTA-STS)"), "the delay")
+            assert [host.connections for host in self.hosts.values()] == [0, 0]
+
+        self.publish(b"enforce", b"mx.elsewhere.example")
+        return self.stage(story)
+
+    def test_only_tried(self) -> object:
+        def story(server: ServerProcess) -> None:
+            server.start()
+            self.send(server)
+            until(lambda: self.taken("first"), "the mail")
+            assert self.told(server, " warned ", "where=MTA-STS", "first.example.org", "not trusted")
+
+        self.publish(b"testing")
+        return self.stage(story)
+
+    def test_dane_goes_first(self) -> object:
+        def story(server: ServerProcess) -> None:
+            server.start()
+            self.send(server)
+            until(lambda: self.taken("first"), "the mail")
+            assert self.policies.asked == []
+
+        self.publish(b"enforce", b"mx.elsewhere.example")
+        self.names.signed.add("example.org")
+        self.tlsa("first", key_of(self.certificates["first"]))
+        return self.stage(story)
+
+    def test_a_policy_host_that_proves_nothing_has_none(self) -> object:
+        def story(server: ServerProcess) -> None:
+            server.start()
+            self.send(server)
+            until(lambda: self.taken("first"), "the mail")
+            assert self.told(server, " warned ", "where=MTA-STS", "not for mta-sts.example.org")
+            assert self.policies.asked == []
+
+        self.serve(PolicyHost(reactor, CA, Path(self.mktemp()), "forger.example", None))
+        self.publish(b"enforce", b"mx.elsewhere.example")
+        return self.stage(story)
+
+    def test_requiretls(self) -> object:
+        def story(server: ServerProcess) -> None:
+            server.start()
+            with smtp(server) as session:
+                session.starttls(context=careless())
+                session.sendmail("alice@example.lan", ["carol@example.org"], MESSAGE, ["REQUIRETLS"])
+                session.sendmail("alice@example.lan", ["dave@unvouched.example"], MESSAGE, ["REQUIRETLS"])
+            until(lambda: self.taken("second"), "the mail at the host that is proven")
+            assert self.taken("first") == 0
+            assert self.hosts["second"].messages[0].recipients == ("carol@example.org",)
+            assert "REQUIRETLS" in self.hosts["second"].messages[0].parameters[0]
+            assert self.told(server, " failed ", "dave@unvouched.example", "5.7.10")
+
+        self.names.zone.add("unvouched.example", "MX", "1 second.example.org.")
+        tls = self.hosts["second"].behaviour.tls
+        self.hosts["second"].behaviour = Behaviour(tls=tls, extensions=("REQUIRETLS", "8BITMIME"))
+        self.publish(b"enforce")
         return self.stage(story)

@@ -192,6 +192,11 @@ class TestAsking:
         assert ask(Assurance(resolver, True, policies), evolve(HOST, security=security)) == Demand(security)
         assert (resolver.asked, policies.asked) == ([], [])
 
+    def test_a_socket_on_this_machine_needs_no_tls(self) -> None:
+        for security in Security:
+            socket = Exchanger("localhost", "/run/lmtp", 0, security=security)
+            assert ask(Assurance(FakeResolver()), socket) == Demand(Security.NONE)
+
     def test_policies_where_dane_says_nothing(self) -> None:
         policies = FakePolicies(ENFORCE)
         assert ask(Assurance(FakeResolver(), True, policies)) == Demand(Security.VERIFY, "MTA-STS")
