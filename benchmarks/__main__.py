@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from benchmarks.peers.postfix import Postfix, PostfixUnthrottled
 from benchmarks.peers.server import Place, Server, free_port
 from benchmarks.results import Run
 from benchmarks.scenarios import Scenario, Stage
-from benchmarks.table import cells, plain, processor
+from benchmarks.table import cells, growth, plain, processor
 from mailserver.net.certificates import ensure_self_signed
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +41,9 @@ def main(words: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     # Who ends this ends the servers, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Thousands of sessions are held, at both ends.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         scenarios = select(tuple(options.scenario))
         load = build(_ROOT / "build" / "benchmarks")
@@ -57,6 +61,7 @@ def main(words: list[str] | None = None) -> int:
         Path(name).chmod(0o755)
         _play(options, scenarios, peers, load, Path(name), run)
     print(plain(cells(run)))
+    print(*growth(run), sep="\n")
     print("Processor time of all of a server's processes, µs for one message or session:\n")
     print(plain(processor(run)))
     if options.picture:
@@ -84,7 +89,7 @@ def _play(
             makers: list[Maker] = [
                 partial(_ours, certificate=certificate, sink=sink.port, workers=options.workers)
             ]
-            for kind in peers[scenario.service]:
+            for kind in peers[scenario.service][: None if scenario.tuned else 1]:
                 makers.insert(
                     len(makers) - 1, partial(_peer, kind=kind, certificate=certificate, sink=sink.port)
                 )

@@ -79,7 +79,7 @@ TARGETS = {
     "login-10": Target(8, 1),
     "login-50": Target(8, 1),
     "poll-20000": Target(4, 4),
-    "handshakes": Target(1.2, 1.2),
+    "handshakes": Target(1.2),
     "idle-smtp": Target(most=12),
     "idle-pop3": Target(most=12),
     "idle-starttls": Target(most=60),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.results import Run
-from benchmarks.table import cells, processor, restructured
+from benchmarks.table import cells, growth, processor, restructured
 
 __all__ = ["BEGIN", "END", "figures", "renewed", "write"]
 
@@ -25,6 +25,7 @@ def figures(run: Run) -> str:
         (
             _about(run),
             restructured(cells(run), (34, 15, 15, 15, 7, 7, 7)),
+            *growth(run),
             ".. image:: performance.svg\n   :alt: for each scenario, how many times as good as the peer\n",
             "Processor time of all of a server's processes, in µs for one message or session:\n",
             restructured(processor(run), (40, 20, 20, 20)),

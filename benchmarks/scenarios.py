@@ -6,6 +6,7 @@ the measurement with an exception: a figure of a run in which something failed s
 """
 
 import os
+import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -57,6 +58,7 @@ class Scenario(ABC):
     :cvar service: which peers it is played on, ``smtp`` or ``pop3``; none: on this server alone.
     :cvar less_is_better: of the values.
     :cvar rounds: how many make sense at most.
+    :cvar tuned: whether the peer's other setting makes a difference to it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Scenario(ABC):
     service: ClassVar[str] = "smtp"
     less_is_better: ClassVar[bool] = False
     rounds: ClassVar[int] = 100
+    tuned: ClassVar[bool] = True
 
     @abstractmethod
     def prepare(self, server: Server, stage: Stage) -> None:
@@ -89,6 +92,12 @@ def timed(server: Server, work: Callable[[], object], quantity: int) -> Sample:
     seconds = time.perf_counter() - begun
     time.sleep(_SETTLE)
     return Sample(quantity / seconds, (cpu_seconds(server.pid) - cpu) / quantity * 1e6)
+
+
+def _most_open() -> int:
+    """How many sessions a process may hold, with some files left for everything else."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most - 200
 
 
 def settle() -> None:
@@ -287,6 +296,7 @@ class Handshakes(Scenario):
     sessions: int
 
     unit: ClassVar[str] = "handshakes/s"
+    tuned: ClassVar[bool] = False
 
     def prepare(self, server: Server, stage: Stage) -> None:
         stage.load.handshakes(server.smtp_port, self.sessions, min(self.count, 100))
@@ -316,13 +326,14 @@ class Idle(Scenario):
     unit: ClassVar[str] = "KB/session"
     less_is_better: ClassVar[bool] = True
     rounds: ClassVar[int] = 3
+    tuned: ClassVar[bool] = False
 
     def prepare(self, server: Server, stage: Stage) -> None:
         with stage.load.idle(self._port(server), 10, self.what):
             settle()
 
     def measure(self, server: Server, stage: Stage) -> Sample:
-        held = self.count if server.name == "mailserver" else self.peers
+        held = self.peers if server.owner else min(self.count, _most_open())
         settle()
         before = memory(server.pid)
         with stage.load.idle(self._port(server), held, self.what):
@@ -342,6 +353,7 @@ class IdlePop3(Idle):
     """The same of POP3 sessions before a login."""
 
     service: ClassVar[str] = "pop3"
+    tuned: ClassVar[bool] = True
 
     def _port(self, server: Server) -> int:
         return server.pop3_port

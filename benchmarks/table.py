@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks.catalogue import TARGETS, Target
-from benchmarks.results import Figure, Result, Run
+from benchmarks.results import Figure, Result, Run, ratio
 
-__all__ = ["PEERS", "cells", "number", "plain", "processor", "restructured"]
+__all__ = ["PEERS", "cells", "growth", "number", "plain", "processor", "restructured"]
 
 OURS = "mailserver"
 PEERS = (("postfix", "dovecot"), ("postfix-unthrottled", "dovecot-tuned"))
@@ -27,6 +27,21 @@ def processor(run: Run) -> Rows:
         if result.cpu(OURS)
     ]
     return [_TITLES[:4], *rows]
+
+
+def growth(run: Run) -> list[str]:
+    """What a message costs in a long queue, in a sentence, if that was measured."""
+    short, long = run.result("queue-1000"), run.result("queue-100000")
+    if short is None or long is None:
+        return []
+    time = ratio(short.figure(OURS), long.figure(OURS), less_is_better=False)
+    cpu = ratio(short.cpu(OURS), long.cpu(OURS), less_is_better=True)
+    if time is None or cpu is None:
+        return []
+    return [
+        f"Beside 100,000 messages that wait, a message takes {time:.2f} × the time and {cpu:.2f} × the "
+        "processor time that it takes beside 1,000; wanted is ≤ 1.2 ×.\n"
+    ]
 
 
 def plain(rows: Rows) -> str:

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.page import BEGIN, END, renewed
 from benchmarks.results import Result, Run
 from benchmarks.scenarios import Sample
-from benchmarks.table import cells, number, plain, processor, restructured
+from benchmarks.table import cells, growth, number, plain, processor, restructured
 
 ABOUT = {
     "date": "2026-01-01 10:00 UTC",
@@ -74,6 +74,15 @@ def test_processor_time_is_told_where_it_was_measured() -> None:
     assert processor(run(idle, result("drain-10", mailserver=(2,), dovecot=(3,))))[1:] == [
         ("title of drain-10", "20.0 (20.0 – 20.0)", "30.0 (30.0 – 30.0)", "")
     ]
+
+
+def test_a_long_queue_is_told_as_what_a_message_costs_in_it() -> None:
+    short = Result("queue-1000", "", "messages/s", False, {"mailserver": [Sample(300.0, 100.0)]})
+    long = Result("queue-100000", "", "messages/s", False, {"mailserver": [Sample(200.0, 110.0)]})
+    (sentence,) = growth(run(short, long))
+    assert "takes 1.50 × the time and 1.10 × the processor time" in sentence
+    assert growth(run(short)) == []
+    assert growth(run(short, Result("queue-100000", "", "messages/s", False))) == []
 
 
 def test_a_plain_table_is_aligned() -> None:
