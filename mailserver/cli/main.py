@@ -16,6 +16,7 @@ from mailserver.cli.check import check
 from mailserver.cli.configuration import configuration
 from mailserver.cli.devices import devices
 from mailserver.cli.domain import domain
+from mailserver.cli.explain import explain
 from mailserver.cli.hello import hello
 from mailserver.cli.mailbox import import_mail, mailbox, restore
 from mailserver.cli.queue import queue
@@ -57,6 +58,7 @@ main.add_command(check)
 main.add_command(alias)
 main.add_command(devices)
 main.add_command(domain)
+main.add_command(explain)
 main.add_command(import_mail)
 main.add_command(mailbox)
 main.add_command(restore)

@@ -6,12 +6,14 @@ server, through its control socket, so that nobody else writes to the database.
 
 import json
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
 import click
 
 from mailserver.cli.steering import (
+    Trouble,
     asked,
     clock,
     filters,
@@ -22,6 +24,7 @@ from mailserver.cli.steering import (
     since,
     size,
     table,
+    troubles,
 )
 from mailserver.spool.listing import AGES, Entry, Listing
 from mailserver.spool.orders import FIELDS
@@ -71,6 +74,7 @@ def list_queue(
                 click.echo(json.dumps(attrs.asdict(entry)))
             return
         _show_pauses(queued)
+    _show_troubles(troubles(context), {entry.domain for entry in page})
     _show_page(page)
     if more:
         click.echo("\nMore: --after {}.{}".format(*page[-1].key))
@@ -115,6 +119,12 @@ def _show_pauses(queued: Listing) -> None:
         click.echo(f"PAUSED since {clock(moment, now)}: {what}")
 
 
+def _show_troubles(known: Mapping[str, Trouble], domains: Collection[str]) -> None:
+    for name, trouble in known.items():
+        if name in domains:
+            click.echo(f"TROUBLE at {name}: {trouble}")
+
+
 def _show_counts(queued: Listing, selection: Selection, as_json: bool) -> None:
     now = time.time()
     counts = queued.counts(selection, now)
@@ -140,6 +150,35 @@ def _show_counts(queued: Listing, selection: Selection, as_json: bool) -> None:
 
 
 @queue.command()
+@_json_option
+@click.pass_context
+def destinations(context: click.Context, as_json: bool) -> None:
+    """List the domains where nobody can be spoken to: for how long, until when they rest, the last error.
+
+    The running server knows, and forgets it when it is restarted. A domain's rest is over when somebody there
+    speaks, or with "queue retry".
+    """
+    known = [Trouble(**one) for one in order(context, "queue.troubles", {})]
+    now = time.time()
+    with listing(context) as queued:
+        counts = {one.domain: one.recipients for one in queued.counts(Selection(), now)}
+    known.sort(key=lambda one: -counts.get(one.domain, 0))
+    if as_json:
+        for one in known:
+            click.echo(json.dumps({**attrs.asdict(one), "queued": counts.get(one.domain, 0)}))
+        return
+    rows = []
+    for one in known:
+        rests = clock(now + one.rests, now) if one.rests else "no more"
+        queue_length = counts.get(one.domain, 0)
+        rows.append((one.domain, queue_length, since(one.lasts), rests, printable(one.error, 90)))
+    if rows:
+        table(("DOMAIN", "QUEUED", "LASTS", "RESTS UNTIL", "LAST ERROR"), rows, "QUEUED LASTS")
+    else:
+        click.echo("no destination is in trouble")
+
+
+@queue.command()
 @click.argument("id", metavar="ID")
 @_json_option
 @click.pass_context
@@ -149,9 +188,12 @@ def show(context: click.Context, id: str, as_json: bool) -> None:
         entries, attempts, facts = queued.recipients(id), queued.attempts(id), queued.origin(id)
     if not entries:
         raise click.ClickException(f"{id} is not in the queue; mailctl trace {id} may know what became of it")
+    known = {name: it for name, it in troubles(context).items() if name in {one.domain for one in entries}}
     if as_json:
         recipients = [attrs.asdict(entry) for entry in entries]
-        click.echo(json.dumps({"recipients": recipients, "attempts": attempts, "facts": facts}))
+        told = {name: attrs.asdict(it) for name, it in known.items()}
+        whole = {"recipients": recipients, "attempts": attempts, "facts": facts, "troubles": told}
+        click.echo(json.dumps(whole))
         return
     now = time.time()
     first = entries[0]
@@ -163,6 +205,8 @@ def show(context: click.Context, id: str, as_json: bool) -> None:
         click.echo(f"\n  {printable(entry.recipient)}: {_standing(entry, now)}")
         if entry.reply:
             click.echo(f"    last: {printable(_last_word(entry))}")
+        if entry.domain in known:
+            click.echo(f"    {entry.domain}: {known[entry.domain]}")
     for one in attempts[-_LATEST:]:
         click.echo(f"\n  {clock(one['at'], now)} {printable(asked(one))}")
 

@@ -21,6 +21,7 @@ from mailserver.spool.opening import DATABASE
 from mailserver.spool.selecting import OPEN, Selection
 
 __all__ = [
+    "Trouble",
     "asked",
     "clock",
     "filters",
@@ -32,9 +33,29 @@ __all__ = [
     "size",
     "spool_directory",
     "table",
+    "troubles",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class Trouble:
+    """A destination where nobody can be spoken to.
+
+    :ivar error: the last answer.
+    :ivar rests: seconds for which it is left in peace.
+    :ivar lasts: seconds for which that has been so.
+    """
+
+    domain: str
+    error: str
+    rests: float
+    lasts: float
+
+    def __str__(self) -> str:
+        rests = f", rests for {since(self.rests)}" if self.rests else ""
+        return f"nobody there for {since(self.lasts)}{rests}: {printable(self.error)}"
 
 
 def filters(command: F) -> F:
@@ -123,6 +144,16 @@ def order(context: click.Context, verb: str, request: dict[str, Any]) -> Any:
     finally:
         if shows:
             click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def troubles(context: click.Context) -> dict[str, Trouble]:
+    """What the running server knows of destinations where nobody can be spoken to; nothing without one."""
+    path = server_configuration(context).state / "run" / "control"
+    try:
+        told = ask(path, "queue.troubles", {})
+    except (NoServer, Refused):
+        return {}
+    return {one["domain"]: Trouble(**one) for one in told}
 
 
 def plain(selection: Selection) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Kept in memory, and bounded; a restart forgets it, and asks anew.
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mailserver.model.envelope import Recipient
 from mailserver.model.outcome import Delayed, Outcome, Scope
@@ -29,10 +29,12 @@ class Trouble:
 
     :ivar error: the last answer.
     :ivar rests_until: on the clock that was given.
+    :ivar since: when it began, likewise.
     """
 
     error: str
     rests_until: float
+    since: float
 
 
 def went_well(outcomes: Mapping[Recipient, Outcome]) -> bool | None:
@@ -60,7 +62,8 @@ class Destinations:
     def failed(self, destination: str, error: str, rest: float) -> None:
         """Nobody there could be spoken to; its mail is due again in ``rest`` seconds."""
         rest = min(max(rest, 0.0), _LONGEST_REST)
-        self._troubles[destination] = Trouble(error, self._seconds() + rest)
+        now, before = self._seconds(), self._troubles.get(destination)
+        self._troubles[destination] = Trouble(error, now + rest, before.since if before else now)
         self._troubles.move_to_end(destination)
         if len(self._troubles) > self._most:
             self._troubles.popitem(last=False)
@@ -78,7 +81,20 @@ class Destinations:
         """What is the matter there, if anything is known to be."""
         return self._troubles.get(destination)
 
+    def told(self) -> list[dict[str, object]]:
+        """All of it, for people: ``domain``, ``error``, and in seconds from now ``rests`` and ``lasts``."""
+        now = self._seconds()
+        return [
+            {
+                "domain": name,
+                "error": trouble.error,
+                "rests": max(trouble.rests_until - now, 0.0),
+                "lasts": now - trouble.since,
+            }
+            for name, trouble in self._troubles.items()
+        ]
+
     def wake(self) -> None:
         """No destination rests any longer; what is known of their troubles stays."""
         for name, trouble in self._troubles.items():
-            self._troubles[name] = Trouble(trouble.error, 0.0)
+            self._troubles[name] = evolve(trouble, rests_until=0.0)

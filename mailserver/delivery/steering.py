@@ -12,9 +12,10 @@
 ``queue.resume``   … it is resumed
 ``rule.add``       mail that comes is held where the rule says so, until …
 ``rule.remove``    … the rule is removed
+``queue.troubles`` nothing: it tells of the destinations where nobody can be spoken to
 =================  ==================================================================================
 
-All but the last four concern what the filters of the request select (:mod:`mailserver.spool.selecting`); a
+All but the last five concern what the filters of the request select (:mod:`mailserver.spool.selecting`); a
 request without any is declined unless it says ``all``. Long work is done in portions, each one durable, and
 tells its progress; interrupted, what was done stays done. Each message concerned is in the journal.
 
@@ -84,6 +85,7 @@ class Steering:
             "queue.resume": self._resume,
             "rule.add": self._add_rule,
             "rule.remove": self._remove_rule,
+            "queue.troubles": self._troubles,
         }
 
     # --- states
@@ -268,6 +270,9 @@ class Steering:
             raise Declined(f"there is no rule {number}")
         journal.steered("rule remove", "", 0, str(number))
         return {"rule": number}
+
+    async def _troubles(self, request: Request, tell: Tell) -> object:
+        return self._runner.destinations.told()
 
 
 def parse_host(text: str) -> tuple[str, int]:

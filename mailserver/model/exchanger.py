@@ -83,6 +83,12 @@ class NextHop:
     port: int = 25
     wrapped: bool = False
 
+    def __str__(self) -> str:
+        if not self.port:
+            return self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'smtps://' if self.wrapped else ''}{host}:{self.port}"
+
 
 @frozen
 class Manner:

@@ -51,6 +51,20 @@ def test_woken_by_the_administrator():
     assert destinations.recovered("a.example")
 
 
+def test_told_to_people():
+    now = [100.0]
+    destinations = Destinations(lambda: now[0])
+    destinations.failed("a.example", "no connection", 60.0)
+    now[0] = 200.0
+    destinations.failed("a.example", "still none", 60.0)
+    now[0] = 230.0
+    assert destinations.told() == [
+        {"domain": "a.example", "error": "still none", "rests": 30.0, "lasts": 130.0}
+    ]
+    destinations.wake()
+    assert destinations.told()[0]["rests"] == 0.0
+
+
 def test_bounded():
     destinations = Destinations(lambda: 0.0, most=2)
     for name in "abc":

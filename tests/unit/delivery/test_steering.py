@@ -305,3 +305,11 @@ def test_hosts():
     for text in ("", "mx:0", "mx.example.org:99999", "mx.example.org:x", "192.0.2.300", "a b"):
         with pytest.raises(ValueError, match=r".+"):
             parse_host(text)
+
+
+class DestinationTests(SteeringTests):
+    async def test_destinations_in_trouble(self):
+        assert await self.say("queue.troubles") == []
+        self.runner.destinations.failed("dead.example", "no connection", 60.0)
+        (trouble,) = await self.say("queue.troubles")
+        assert trouble == {"domain": "dead.example", "error": "no connection", "rests": 60.0, "lasts": 0.0}
