@@ -126,7 +126,8 @@ class Runner:
             while self._arrived and self._running:
                 self._arrived = False
                 await self._take_all()
-                due = await self._queue.next_due()
+                if not self._arrived:
+                    due = await self._queue.next_due()
             wait = _LONGEST_SLEEP if due is None else due - self._time.now()
         except StorageTrouble as trouble:
             journal.trouble("the queue cannot be read", trouble, again=f"{_AFTER_TROUBLE:.0f}s")
@@ -144,14 +145,14 @@ class Runner:
         while self._running:
             full = self._slots.full() | self.destinations.resting()
             duties = await self._queue.take(self._time.now(), full, _BATCH)
-            if not duties:
-                return
             for duty in duties:
                 place = self._slots.offer(duty) if self._running else Place.AWAY
                 if place is Place.NOW:
                     self._begin(duty)
                 elif place is Place.AWAY:
                     self._queue.release(duty)
+            if len(duties) < _BATCH:
+                return  # that was all; what has come since has poked
 
     def _ring_in(self, wait: float) -> None:
         """Have the next scan in ``wait`` seconds, or when it is due already, whichever is first."""

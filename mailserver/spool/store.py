@@ -117,6 +117,7 @@ class Spool:
         self._files = Pool("spool-files", _FILE_THREADS, call_from_thread, _FILE_BACKLOG)
         self._connections: list[sqlite3.Connection] = []
         self._taken: dict[tuple[QueueID, str], Taken] = {}
+        self._ended: list[tuple[str, int]] = []  # taken no more, which the reader does not know yet
         self._latest = 0.0  # the latest time that take() was told
         self._told: dict[str, float] = {}
         self._orders = StandingOrders()
@@ -296,8 +297,15 @@ class Spool:
         return tuple(stores)
 
     async def _ask(self, question: Callable[[], Any]) -> Any:
+        # What has ended is of interest only to who asks, and needs no waking of the thread for itself.
+        ended, self._ended = self._ended, []
+
+        def ask() -> Any:
+            self._reader.forget(ended)
+            return question()
+
         try:
-            return await self._reading.submit(question)
+            return await self._reading.submit(ask if ended else question)
         except RuntimeError as error:
             raise StorageTrouble("the spool is closed") from error
 
@@ -337,17 +345,10 @@ class Spool:
             self._say(str(failure.value))
 
     def _forget(self, duties: Sequence[Duty]) -> None:
-        ended = []
         for duty in duties:
             taken = self._taken.pop((duty.envelope.id, duty.destination), None)
             if taken is not None:
-                ended.append((duty.destination, taken.message))
-        if ended:
-            try:
-                forgetting = self._reading.submit(lambda: self._reader.forget(ended))
-            except RuntimeError:
-                return  # it has stopped, and with it all it knew
-            forgetting = forgetting.addErrback(lambda failure: self._say(str(failure.value)))
+                self._ended.append((duty.destination, taken.message))
 
     def _complain(self, error: Exception) -> None:
         """In a thread."""
