@@ -44,12 +44,14 @@ _TABLES = (
         word TEXT NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (word, event)
     ) WITHOUT ROWID""",
 )
+_LAST_EVENT = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
 _GROUP = 500
 _MOST_WAITING = 20_000
 _MOST_REFUSALS = 2_000
 _MOST_UNDER_WAY = 20_000
 _MOST_WORDS = 200
 _SWEPT_AT_ONCE = 1_000
+_dump = json.JSONEncoder(separators=(",", ":")).encode
 _ANGLED = re.compile(r"<([^<>\s]{1,320})>")
 
 
@@ -182,8 +184,7 @@ class History:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for event in group:
-                    _insert(connection, event)
+                _insert(connection, group)
                 _sweep(connection, self._now() - self.keep)
                 connection.execute("COMMIT")
             finally:
@@ -224,11 +225,17 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _insert(connection: sqlite3.Connection, event: Event) -> None:
-    row = (event.at, event.kind, json.dumps(event.facts, separators=(",", ":")))
-    number = connection.execute("INSERT INTO event (at, kind, facts) VALUES (?, ?, ?)", row).lastrowid
-    words = [(word, number) for word in event.words()]
-    connection.executemany("INSERT INTO word (word, event) VALUES (?, ?)", words)
+def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+    (last,) = connection.execute(_LAST_EVENT).fetchone() or (0,)
+    numbered = list(enumerate(events, last + 1))
+    connection.executemany(
+        "INSERT INTO event (number, at, kind, facts) VALUES (?, ?, ?, ?)",
+        [(number, event.at, event.kind, _dump(event.facts)) for number, event in numbered],
+    )
+    connection.executemany(
+        "INSERT INTO word (word, event) VALUES (?, ?)",
+        [(word, number) for number, event in numbered for word in event.words()],
+    )
 
 
 def _sweep(connection: sqlite3.Connection, before: float) -> None:

@@ -26,7 +26,7 @@ from math import inf
 from typing import Any, TypeVar
 from zlib import crc32
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mailserver.interfaces import Duty
 from mailserver.model.envelope import Envelope, QueueID, Recipient
@@ -251,14 +251,15 @@ class Reader:
     def _read_due(self, row: Sequence[Any], now: float, message: int, destination: str) -> tuple[Duty, Taken]:
         """A duty out of a row of :data:`_DUE`, which is all of it where there is one recipient."""
         if not row or row[0] is None or row[-1]:
-            return self._read_duty(_DUE_RECIPIENTS, now, message, destination)
+            duty, taken = self._read_duty(_DUE_RECIPIENTS, now, message, destination)
+            return duty, evolve(taken, since=now)
         file, message_id, number, *about, _ = row[5:]
         envelope = self._recent.envelope(row[0])
         if envelope is None:
             envelope = read_envelope(tuple(row[:5]), [tuple(about)])
             self._recent.put(envelope, None)
         waiting = read_waiting(tuple(about))
-        taken = Taken(message, file, {waiting.recipient: [number]}, message_id or "")
+        taken = Taken(message, file, {waiting.recipient: [number]}, message_id or "", now)
         return Duty(envelope, destination, (waiting,)), taken
 
     def _read_duty(

@@ -33,7 +33,6 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
 
-from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -208,7 +207,7 @@ class Spool:
         self._latest = max(self._latest, now)
         found = await self._ask(lambda: self._reader.take(now, full, limit))
         for duty, taken in found:
-            self._taken[duty.envelope.id, duty.destination] = evolve(taken, since=now)
+            self._taken[duty.envelope.id, duty.destination] = taken
         return [duty for duty, _ in found]
 
     async def next_due(self) -> float | None:
