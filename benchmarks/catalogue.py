@@ -5,6 +5,7 @@ from attrs import frozen
 from benchmarks.scenarios import (
     KB,
     Acceptance,
+    Crowd,
     Delivery,
     Drain,
     Handshakes,
@@ -49,6 +50,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     *(Login(f"login-{n}", f"POP3: login, STAT, QUIT, {n} sessions", 500, n) for n in (10, 50)),
     Poll("poll-20000", "POP3: poll of an unchanged maildrop of 20,000", 20_000, 20),
+    Crowd("crowd-10000", "POP3: 10,000 users poll maildrops of 5, 50 sessions", 10_000, 5, 50),
 )
 
 

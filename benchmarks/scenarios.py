@@ -16,7 +16,7 @@ from attrs import define, frozen
 
 from benchmarks.load import Load, Sink
 from benchmarks.maildirs import await_count, count, empty, fill
-from benchmarks.peers.server import HERE, QUEUE, SINK, USERS, Server
+from benchmarks.peers.server import CROWD, HERE, QUEUE, SINK, USERS, Server
 from benchmarks.processes import cpu_seconds, memory
 
 __all__ = ["KB", "Sample", "Scenario", "Stage"]
@@ -286,6 +286,32 @@ class Poll(Scenario):
 
     def _poll(self, server: Server, stage: Stage, count: int) -> float:
         return stage.load.pop3(server.pop3_port, 1, count, 1, "poll").median
+
+
+@define
+class Crowd(Scenario):
+    """POP3: every user of many polls a small unchanged maildrop: login, STAT, UIDL, LIST, QUIT."""
+
+    users: int
+    messages: int
+    sessions: int
+
+    unit: ClassVar[str] = "sessions/s"
+    service: ClassVar[str] = "pop3"
+    rounds: ClassVar[int] = 3
+
+    def prepare(self, server: Server, stage: Stage) -> None:
+        fill(server, CROWD[: self.users], self.messages, KB)
+        self._poll(server, stage)
+
+    def measure(self, server: Server, stage: Stage) -> Sample:
+        return timed(server, lambda: self._poll(server, stage), self.users)
+
+    def shorter(self) -> "Crowd":
+        return Crowd(self.name, self.title, 20, 2, min(self.sessions, 10))
+
+    def _poll(self, server: Server, stage: Stage) -> None:
+        stage.load.pop3(server.pop3_port, self.sessions, self.users, self.users, "poll")
 
 
 @define

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.peers.server import PASSWORD, USERS, Place, Server, free_port, wait_for
+from benchmarks.peers.server import CROWD, PASSWORD, Place, Server, free_port, wait_for
 
 __all__ = ["Dovecot", "DovecotTuned"]
 
@@ -85,7 +85,7 @@ class Dovecot(Server):
         (self._place / "mail").mkdir(exist_ok=True)
         shutil.chown(self._place / "mail", "nobody")
         users = self._place / "passwd"
-        users.write_text("".join(f"{user}:{{PLAIN}}{PASSWORD}::::::\n" for user in USERS))
+        users.write_text("".join(f"{user}:{{PLAIN}}{PASSWORD}::::::\n" for user in CROWD))
         users.chmod(0o644)
         text = _CONFIGURATION.format(
             place=self._place,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks.peers.server import HERE, PASSWORD, QUEUE, USERS, Place, Server
+from benchmarks.peers.server import CROWD, HERE, PASSWORD, QUEUE, Place, Server
 from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess, Site
 
@@ -36,7 +36,7 @@ class Ours(Server):
             # As many as are held idle, and some more.
             "limits": "connections = 12000",
         }
-        users = "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in USERS)
+        users = "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in CROWD)
         self._server = ServerProcess(
             place.directory, _Site({HERE: users}, hostname="mx.bench.test", tables=tables, workers=workers)
         )

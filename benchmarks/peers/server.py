@@ -7,10 +7,11 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["HERE", "PASSWORD", "QUEUE", "SINK", "USERS", "Place", "Server", "free_port", "wait_for"]
+__all__ = ["CROWD", "HERE", "PASSWORD", "QUEUE", "SINK", "USERS", "Place", "Server", "free_port", "wait_for"]
 
 HERE, SINK, QUEUE = "bench.test", "sink.test", "queue.test"
-USERS = tuple(f"u{number:02}" for number in range(100))
+CROWD = tuple(f"u{number:02}" for number in range(10_000))
+USERS = CROWD[:100]
 PASSWORD = "pass"
 
 

@@ -45,7 +45,7 @@ AvatarMaker = Callable[[Account], Awaitable[tuple[object, Callable[[], None]]]]
 """Makes what an account gets for one interface: the avatar, and what ends it."""
 
 _REMEMBER = 3600.0
-_REMEMBERED = 10_000  # accounts whose password is known again: some hundred octets each
+_REMEMBERED = 50_000  # accounts whose password is known again: some hundred octets each
 
 
 class LockedOut(UnauthorizedLogin):

@@ -21,8 +21,8 @@ from mailserver.mailboxes.snapshot import snapshot
 
 __all__ = ["Remembered"]
 
-_MOST_MESSAGES = 200_000
-_EMPTY = 50  # what a snapshot costs beside its messages, in messages
+_MOST_MESSAGES = 200_000  # of 400 octets of memory, listings included
+_EMPTY = 5  # what a snapshot costs beside its messages, in messages
 _TICK = 50_000_000  # nanoseconds: the kernel's clock for files goes in steps of up to 10 ms
 _COARSE_TICK = 2_000_000_000  # there are file systems that only know seconds, or even pairs of them
 _SECOND = 1_000_000_000

@@ -149,7 +149,7 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             (tmp_path / letter / part).mkdir(parents=True)
         settle(tmp_path / letter)
         boxes.append(tmp_path / letter)
-    kept = Counted(monkeypatch, most=160)  # three empty ones
+    kept = Counted(monkeypatch, most=16)  # three empty ones
     for which in (0, 1, 2, 0, 3, 0, 1):
         kept.look(boxes[which], say)
     assert kept.taken == ["a", "b", "c", "d", "b"]
