@@ -26,8 +26,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from attrs import evolve, frozen
 from zope.interface import implementer
 
+from mailserver.delivery.couriers.mailbox import MailboxCourier
 from mailserver.delivery.together import together
-from mailserver.interfaces import Account, ICourier, IDirectory, IDraft, ISpool, Nobody, Undelivered
+from mailserver.interfaces import Account, IDirectory, IDraft, ISpool, Nobody, Standing, Undelivered
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome
@@ -53,35 +54,49 @@ class Direct:
 
     spool: ISpool
     directory: IDirectory
-    courier: ICourier
+    courier: MailboxCourier
     tell: Callable[[Sequence[Story]], object]
     now: Callable[[], float]
 
     def draft(self, sender: Address, recipients: Sequence[Recipient]) -> IDraft:
         """As :meth:`mailserver.interfaces.ISpool.draft`."""
-        spooled = self.spool.draft(sender, recipients)
-        return DirectDraft(spooled, self) if all(map(self._lives_here, recipients)) else spooled
+        spooled, hosts = self.spool.draft(sender, recipients), self.directory.hosts
+        for recipient in recipients:
+            if not hosts(recipient.address.domain):
+                return spooled
+        return DirectDraft(spooled, self)
 
     def detains(self, envelope: Envelope) -> bool:
         """As :meth:`mailserver.interfaces.ISpool.detains`."""
         return self.spool.detains(envelope)
 
-    def takes(self, envelope: Envelope) -> bool:
-        """Whether a message is delivered directly, as things are now."""
-        if self.spool.detains(envelope) or not all(map(self._lives_here, envelope.recipients)):
-            return False
-        return not any(one.notify is not None and "SUCCESS" in one.notify for one in envelope.recipients)
-
-    async def deliver(self, envelope: Envelope, content: bytes) -> dict[Recipient, Outcome]:
-        """Try once, with what the recipients of one domain have in common, as the queue does."""
-        domains: dict[str, list[Recipient]] = {}
+    def look_up(self, envelope: Envelope) -> dict[Recipient, Standing] | None:
+        """Who the recipients are now; ``None``: the message is to be queued."""
+        if self.spool.detains(envelope):
+            return None
+        find, standings = self.directory.find, {}
         for recipient in envelope.recipients:
-            domains.setdefault(recipient.address.domain, []).append(recipient)
+            standings[recipient] = standing = find(recipient.address)
+            # Nobody: who has ceased to exist since RCPT; the courier says so.
+            lives_here = (
+                not standing.routed if isinstance(standing, Account) else isinstance(standing, Nobody)
+            )
+            if not lives_here or (recipient.notify is not None and "SUCCESS" in recipient.notify):
+                return None
+        return standings
+
+    async def deliver(
+        self, envelope: Envelope, content: bytes, standings: Mapping[Recipient, Standing]
+    ) -> dict[Recipient, Outcome]:
+        """Try once, with what the recipients of one domain have in common, as the queue does."""
         stored = MemoryContent(content)
+        domains: dict[str, dict[Recipient, Standing]] = {}
+        for recipient, standing in standings.items():
+            domains.setdefault(recipient.address.domain, {})[recipient] = standing
         if len(domains) == 1:
-            return await self.courier.deliver(envelope, stored, envelope.recipients)
+            return await self.courier.put(envelope, stored, standings)
         outcomes: dict[Recipient, Outcome] = {}
-        for some in await together(self.courier.deliver(envelope, stored, one) for one in domains.values()):
+        for some in await together(self.courier.put(envelope, stored, one) for one in domains.values()):
             outcomes |= some
         return outcomes
 
@@ -102,12 +117,6 @@ class Direct:
             for recipient, outcome in delivered.items()
         ]
         self.tell([Story(envelope, find_message_id(content) or "", ended, (), now)])
-
-    def _lives_here(self, recipient: Recipient) -> bool:
-        standing = self.directory.find(recipient.address)
-        if isinstance(standing, Account):
-            return not standing.routed
-        return isinstance(standing, Nobody)  # who has ceased to exist since RCPT; the courier says so
 
 
 @implementer(IDraft)
@@ -148,9 +157,10 @@ class DirectDraft:
         if chunks is None:
             return await self._spooled.commit(envelope)
         content = b"".join(chunks)
-        if not self._direct.takes(envelope):
+        standings = self._direct.look_up(envelope)
+        if standings is None:
             return await self._queue(envelope, content)
-        outcomes = await self._direct.deliver(envelope, content)
+        outcomes = await self._direct.deliver(envelope, content, standings)
         delivered = {one: it for one, it in outcomes.items() if isinstance(it, Delivered)}
         if not delivered:
             self._spooled.abandon()

@@ -9,6 +9,14 @@ not touch the others, nor one mailbox's trouble another's. From :data:`GROUP` fi
 in for their ``fsync``; where it fails each is synced by itself, to know whose the trouble is. Until it is
 linked a message is litter that no client sees; what fails is taken back whole.
 
+A group is synced twice, contents before names, though one ``syncfs`` behind both would do for what is
+acknowledged. With delayed allocation (ext4, XFS) a name may reach the disk seconds before what it names:
+after a power cut the mailbox would hold empty messages, or ones of zeros, that nobody can tell from mail.
+The second sync finds little left to write, and while a thread waits for it the others work.
+
+That a mailbox exists is looked at once a day. One that has gone since then is missed at the first step that
+needs it, made anew, and the step is taken again.
+
 Everything here blocks and is called in a thread. On disk, lines end in LF; a last line that has no end gets
 one, so that the octets counted in the name are those that POP3 sends.
 """
@@ -17,7 +25,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,6 +38,8 @@ from mailserver.mailboxes.quota import Limit, Use
 __all__ = ["GROUP", "Copy", "Incoming", "attempt", "commit", "trouble_of"]
 
 GROUP = 4
+_NOTHING = Use()
+_GONE = (FileNotFoundError, NotADirectoryError)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -46,43 +56,65 @@ class Copy:
     :param directory: the Maildir.
     :param unique: the unique part of the file's name.
     :param flags: of a message that is not new: it goes to ``cur/`` with them.
+    :ivar folder: where the message will be.
+    :ivar is_linked: whether the file in it is the one that the message was written to.
     :ivar failure: why the message is not, or will not be, in this mailbox.
     :ivar before: what the mailbox held before it came; zeros where there is no limit.
     :ivar octets: of the message on disk, once it has been published.
     """
 
-    __slots__ = ("_final", "before", "directory", "failure", "flags", "limit", "octets", "unique")
+    __slots__ = (
+        "_final",
+        "before",
+        "directory",
+        "failure",
+        "flags",
+        "folder",
+        "is_linked",
+        "limit",
+        "octets",
+        "place",
+        "unique",
+    )
 
     def __init__(self, directory: Path, unique: str, limit: Limit, flags: str | None = None) -> None:
         self.directory = directory
+        self.place = place = str(directory)
+        self.folder = f"{place}/new" if flags is None else f"{place}/cur"
         self.unique = unique
         self.flags = flags
         self.limit = limit
         self.failure: Exception | None = None
-        self.before = Use()
+        self.before = _NOTHING
         self.octets = 0
+        self.is_linked = False
         self._final = ""
 
     @property
-    def folder(self) -> Path:
-        """Where the message will be."""
-        return self.directory / ("new" if self.flags is None else "cur")
+    def begun(self) -> str:
+        """Where the message is written, if it is written here."""
+        return "/".join((self.place, "tmp", self.unique))
 
     def check(self, octets: int) -> None:
         """Raise :class:`MailboxFull` when so many octets do not fit."""
-        with quota.locked(self.directory, bool(self.limit)):
-            quota.check(self.directory, self.limit, octets)
+        if self.limit:
+            with quota.locked(self.directory):
+                quota.check(self.directory, self.limit, octets)
 
-    def publish(self, octets: int, wire_octets: int, link: Callable[["Copy", str], None]) -> None:
-        """Put it into its folder, and into the count."""
+    def publish(self, octets: int, name: str, link: Callable[["Copy", str], None]) -> None:
+        """Put it into its folder, and into the count.
+
+        :param name: what stands behind the unique part: the sizes.
+        """
         info = "" if self.flags is None else f":2,{self.flags}"
-        final = f"{self.folder}/{filenames.finished(self.unique, octets, wire_octets)}{info}"
-        with quota.locked(self.directory, bool(self.limit)):
-            # Checked once more, now that the others of the group are noted: together they must fit.
-            self.before = quota.check(self.directory, self.limit, octets)
-            link(self, final)
-            self._final, self.octets = final, octets
-            quota.note(self.directory, octets, 1)
+        final = f"{self.folder}/{self.unique}{name}{info}"
+        if self.limit:
+            with quota.locked(self.directory):
+                # Checked once more, now that the others of the group are noted: together they must fit.
+                self.before = quota.check(self.directory, self.limit, octets)
+                self._put(final, octets, link)
+        else:
+            self._put(final, octets, link)
 
     def fail(self, error: Exception) -> None:
         """It will not be delivered here: take back whatever has been done. Never raises."""
@@ -91,7 +123,12 @@ class Copy:
         if final:
             with suppress(OSError), quota.locked(self.directory, bool(self.limit)):
                 os.unlink(final)
-                quota.note(self.directory, -self.octets, -1)
+                quota.note(self.place, -self.octets, -1)
+
+    def _put(self, final: str, octets: int, link: Callable[["Copy", str], None]) -> None:
+        link(self, final)
+        self._final, self.octets = final, octets
+        quota.note(self.place, octets, 1)
 
 
 def attempt(step: Callable[[], object], copies: Sequence[Copy]) -> None:
@@ -161,13 +198,17 @@ class Incoming:
                 os.utime(self._fd, (self._arrived, self._arrived))
 
     @property
-    def group(self) -> int | None:
-        """The file system whose ``syncfs`` would harden it; ``None`` where it takes an ``fsync``.
+    def device(self) -> int:
+        """The file system that it lies on."""
+        return os.fstat(self._fd).st_dev
 
-        What was written piece by piece was there before the others' descriptors were opened, which tell
-        of errors from then on only.
+    @property
+    def is_piecemeal(self) -> bool:
+        """Whether it was there before the others' descriptors were opened.
+
+        These tell of errors from then on only: it takes an ``fsync`` of its own.
         """
-        return None if self._piecemeal else os.fstat(self._fd).st_dev
+        return self._piecemeal
 
     def harden(self) -> None:
         """Make the file durable."""
@@ -178,10 +219,19 @@ class Incoming:
         assert self._disk.syncfs is not None
         self._disk.syncfs(self._fd)
 
-    def publish(self) -> None:
+    def publish(self, mend: Callable[[Path], None]) -> None:
         """Put it into ``new/`` of each of its mailboxes: never over a file that is there."""
+        sizes = filenames.finished("", self._octets, self._wire_octets)
         for copy in self.copies:
-            attempt(partial(copy.publish, self._octets, self._wire_octets, self._link), [copy])
+            if copy.failure is None:
+                try:
+                    try:
+                        copy.publish(self._octets, sizes, self._link)
+                    except _GONE:
+                        mend(copy.directory)
+                        copy.publish(self._octets, sizes, self._link)
+                except Exception as error:
+                    copy.fail(error)
 
     def end(self) -> None:
         """Nothing more will be done with it: let the file go. Never raises."""
@@ -197,9 +247,10 @@ class Incoming:
         if self._ended:
             raise StorageTrouble("withdrawn")
         for copy in self.copies:
-            attempt(partial(copy.check, octets), [copy])
+            if copy.limit:
+                attempt(partial(copy.check, octets), [copy])
         for home in self.going:
-            self._temporary = os.path.join(home.directory, "tmp", home.unique)
+            self._temporary = home.begun
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             return
         failure = self.copies[0].failure
@@ -208,11 +259,13 @@ class Incoming:
     def _link(self, copy: Copy, final: str) -> None:
         try:
             self._disk.link(self._temporary, final)
+            copy.is_linked = True
         except OSError as error:
             if error.errno not in _NO_LINKS or os.path.lexists(final):
                 raise
             if len(self.going) == 1:
                 os.rename(self._temporary, final)
+                copy.is_linked = True
             else:
                 self._duplicate(copy, final)
 
@@ -244,47 +297,80 @@ class Incoming:
         if self._ended:
             raise StorageTrouble("withdrawn")
         # What WireForm will make of it: a CRLF that stands on disk stays one.
-        pairs = data.count(b"\r\n") + (self._last == b"\r" and data.startswith(b"\n"))
+        pairs = data.count(b"\r\n") if b"\r" in data else 0
+        pairs += self._last == b"\r" and data.startswith(b"\n")
         self._wire_octets += len(data) + data.count(b"\n") - pairs
         self._octets += len(data)
         self._last = data[-1:]
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._disk.write(self._fd, rest) :]
+        written = self._disk.write(self._fd, data)
+        while written < len(data):
+            written += self._disk.write(self._fd, memoryview(data)[written:])
 
 
 def commit(
-    waiting: Sequence[Incoming], disk: Disk, prepare: Callable[[Path], None]
+    waiting: Sequence[Incoming],
+    disk: Disk,
+    prepare: Callable[[Path], None],
+    mend: Callable[[Path], None] | None = None,
 ) -> list[list[Exception | None]]:
     """Deliver all of them; return, for each copy of each, ``None`` or why it is not delivered.
 
-    :param prepare: sees to it that a Maildir exists.
+    :param prepare: sees to it that a Maildir exists; need not look again at one that it knows.
+    :param mend: the same for one that is missing, whatever is known of it; ``None``: as ``prepare``.
     """
-    mailboxes: dict[Path, list[Copy]] = {}
+    mend = mend or prepare
+    _prepare(waiting, prepare)
     for incoming in waiting:
-        for copy in incoming.copies:
-            mailboxes.setdefault(copy.directory, []).append(copy)
-    for directory, copies in mailboxes.items():
-        attempt(partial(prepare, directory), copies)
-    for incoming in waiting:
-        attempt(incoming.fill, incoming.copies)
-    _harden([incoming for incoming in waiting if incoming.going], disk)
-    for incoming in waiting:
-        incoming.publish()
-    folders: dict[Path, list[Copy]] = {}
-    for incoming in waiting:
-        for copy in incoming.going:
-            folders.setdefault(copy.folder, []).append(copy)
-    _sync_names(folders, disk)
+        try:
+            _fill(incoming, mend)
+        except Exception as error:
+            _fail(incoming.going, error)
+    going = [incoming for incoming in waiting if incoming.going]
+    devices = {id(incoming): incoming.device for incoming in going} if disk.syncfs is not None else {}
+    _harden(going, devices)
+    for incoming in going:
+        incoming.publish(mend)
+    _sync_names(going, devices, disk)
     for incoming in waiting:
         incoming.end()
     return [[copy.failure for copy in incoming.copies] for incoming in waiting]
 
 
-def _harden(going: Sequence[Incoming], disk: Disk) -> None:
+def _prepare(waiting: Sequence[Incoming], prepare: Callable[[Path], None]) -> None:
+    mailboxes: dict[str, list[Copy]] = {}
+    for incoming in waiting:
+        for copy in incoming.copies:
+            mailboxes.setdefault(copy.place, []).append(copy)
+    for copies in mailboxes.values():
+        try:
+            prepare(copies[0].directory)
+        except Exception as error:
+            _fail(copies, error)
+
+
+def _fill(incoming: Incoming, mend: Callable[[Path], None]) -> None:
+    going = incoming.going
+    if not going:
+        return
+    try:
+        incoming.fill()
+    except _GONE:
+        mend(going[0].directory)
+        incoming.fill()
+
+
+def _fail(copies: Sequence[Copy], error: Exception) -> None:
+    for copy in copies:
+        if copy.failure is None:
+            copy.fail(error)
+
+
+def _harden(going: Sequence[Incoming], devices: Mapping[int, int]) -> None:
+    """Make the contents durable. Without ``devices``, there is no ``syncfs``."""
     groups: dict[int | None, list[Incoming]] = {}
     for incoming in going:
-        groups.setdefault(incoming.group if disk.syncfs is not None else None, []).append(incoming)
+        device = None if incoming.is_piecemeal else devices.get(id(incoming))
+        groups.setdefault(device, []).append(incoming)
     for device, members in groups.items():
         if device is not None and len(members) >= GROUP and _succeeds(members[0].harden_group):
             continue
@@ -292,24 +378,22 @@ def _harden(going: Sequence[Incoming], disk: Disk) -> None:
             attempt(incoming.harden, incoming.copies)
 
 
-def _sync_names(folders: dict[Path, list[Copy]], disk: Disk) -> None:
-    """Make the names in every folder durable."""
-    groups: dict[int | None, list[Path]] = {}
-    for folder in folders:
-        groups.setdefault(_device_of(folder) if disk.syncfs is not None else None, []).append(folder)
-    for device, members in groups.items():
-        whole = partial(sync_directory, members[0], disk, whole=True)
-        if device is not None and len(members) >= GROUP and _succeeds(whole):
+def _sync_names(going: Sequence[Incoming], devices: Mapping[int, int], disk: Disk) -> None:
+    """Make the names in every folder durable.
+
+    What could be linked lies on the file system that it was written to.
+    """
+    groups: dict[int | None, tuple[Incoming, dict[str, list[Copy]]]] = {}
+    for incoming in going:
+        for copy in incoming.going:
+            device = devices.get(id(incoming)) if copy.is_linked else None
+            _, folders = groups.setdefault(device, (incoming, {}))
+            folders.setdefault(copy.folder, []).append(copy)
+    for device, (member, folders) in groups.items():
+        if device is not None and len(folders) >= GROUP and _succeeds(member.harden_group):
             continue
-        for folder in members:
-            attempt(partial(sync_directory, folder, disk), folders[folder])
-
-
-def _device_of(folder: Path) -> int | None:
-    try:
-        return os.stat(folder).st_dev
-    except OSError:
-        return None
+        for folder, copies in folders.items():
+            attempt(partial(sync_directory, folder, disk), copies)
 
 
 def _succeeds(step: Callable[[], object]) -> bool:

@@ -69,14 +69,11 @@ def sweep(directory: Path, now: float) -> None:
                 continue  # somebody else sweeps too, or may not: it is only litter
 
 
-def sync_directory(directory: Path, disk: Disk, whole: bool = False) -> None:
-    """Make names put into the directory, or taken out of it, durable.
-
-    :param whole: the same for all of its file system; only where ``disk.syncfs`` is there.
-    """
+def sync_directory(directory: Path | str, disk: Disk) -> None:
+    """Make names put into the directory, or taken out of it, durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        (disk.syncfs if whole and disk.syncfs is not None else disk.fsync)(fd)
+        disk.fsync(fd)
     finally:
         os.close(fd)
 

@@ -123,10 +123,10 @@ def check(directory: Path, limit: Limit, octets: int) -> Use:
     return use
 
 
-def note(directory: Path, octets: int, messages: int) -> None:
-    """Write down that mail came or, with negative figures, went. Only where a limit is kept."""
+def note(directory: Path | str, octets: int, messages: int) -> None:
+    """Write down that mail came or, with negative figures, went. Only where a count is kept."""
     try:
-        fd = os.open(directory / SIZE_FILE, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(f"{directory}/{SIZE_FILE}", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
     try:

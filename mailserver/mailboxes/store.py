@@ -42,6 +42,7 @@ _GROUP = 128  # messages in one commit: each has a file open
 _READERS = 4
 _FRESH = 1.0  # seconds for which a mailbox's use is believed when a sender asks for room
 _MOST_USES = 10_000
+_MOST_PLACES = 10_000
 
 
 @implementer(IMailStore)
@@ -67,6 +68,7 @@ class MailStore:
         self._names = UniqueNames(hostname, now)
         self._snapshots = Remembered(lambda: int(now() * 1e9))
         self._swept: dict[Path, date] = {}
+        self._places: dict[str, Path] = {}
         self._writer: Batcher[Incoming, list[Exception | None]] = Batcher(
             "mailbox-writer", self._commit, call, _GROUP
         )
@@ -160,7 +162,13 @@ class MailStore:
         return limit.allows(use.plus(octets, 1))
 
     def _directory(self, account: Account) -> Path:
-        return walking.directory_of(self._root, account.name)
+        name = account.name
+        directory = self._places.get(name)
+        if directory is None:
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()
+            directory = self._places[name] = walking.directory_of(self._root, name)
+        return directory
 
     async def _spell_out(self, incoming: Incoming, content: IContent, header: bytes) -> Exception | None:
         """Write a large message piece by piece; return why it cannot be delivered to anybody."""
@@ -192,7 +200,12 @@ class MailStore:
     # --- in threads -------------------------------------------------------------------------------
 
     def _commit(self, waiting: Sequence[Incoming]) -> Sequence[list[Exception | None]]:
-        return commit(waiting, self._disk, self._prepare)
+        today = self._today()
+        return commit(waiting, self._disk, partial(self._prepare_daily, today), self._prepare)
+
+    def _prepare_daily(self, today: date, directory: Path) -> None:
+        if self._swept.get(directory) != today:
+            self._prepare(directory)
 
     def _prepare(self, directory: Path) -> None:
         maildir.prepare(directory, self._disk, self._say)

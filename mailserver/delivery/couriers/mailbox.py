@@ -5,7 +5,7 @@ mailbox delays that recipient until there is room or the message's lifetime is o
 does not work, delays too. A recipient that ceased to exist, or was disabled, a moment ago fails.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import CancelledError
 from zope.interface import implementer
@@ -18,6 +18,7 @@ from mailserver.interfaces import (
     IDirectory,
     IMailStore,
     MailboxFull,
+    Standing,
     StorageFull,
     StorageTrouble,
 )
@@ -47,24 +48,34 @@ class MailboxCourier:
         self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
     ) -> dict[Recipient, Outcome]:
         """See :class:`ICourier`."""
-        first = return_path(envelope.sender)
-        accounts: dict[Recipient, Account] = {}
+        find = self._directory.find
+        return await self.put(envelope, content, {one: find(one.address) for one in recipients})
+
+    async def put(
+        self, envelope: Envelope, content: IContent, standings: Mapping[Recipient, Standing]
+    ) -> dict[Recipient, Outcome]:
+        """The same for recipients that have been looked up just now."""
         outcomes: dict[Recipient, Outcome] = {}
-        for recipient in recipients:
-            account = self._directory.find(recipient.address)
-            if not isinstance(account, Account):
+        accounts: dict[Recipient, Account] = {}
+        for recipient, standing in standings.items():
+            if not isinstance(standing, Account):
                 outcomes[recipient] = _NOBODY
-            elif account.disabled:
+            elif standing.disabled:
                 outcomes[recipient] = _DISABLED
             else:
-                accounts[recipient] = account
+                accounts[recipient] = standing
+                outcomes[recipient] = _DELIVERED
+        if not accounts:
+            return outcomes
+        header = return_path(envelope.sender)
         if len(accounts) == 1:
             # Several share one copy, which cannot name each of them and must not name them to each other.
-            first += delivered_to(next(iter(accounts)).address)
-        failures = await self._put(list(accounts.values()), content, first) if accounts else []
+            header += delivered_to(next(iter(accounts)).address)
+        failures = await self._put(list(accounts.values()), content, header)
         for recipient, failure in zip(accounts, failures, strict=True):
-            outcomes[recipient] = _outcome(envelope, recipient, failure)
-        return {recipient: outcomes[recipient] for recipient in recipients}
+            if failure is not None:
+                outcomes[recipient] = _outcome(envelope, recipient, failure)
+        return outcomes
 
     async def _put(
         self, accounts: Sequence[Account], content: IContent, header: bytes
@@ -77,10 +88,8 @@ class MailboxCourier:
             return [problem] * len(accounts)
 
 
-def _outcome(envelope: Envelope, recipient: Recipient, failure: Exception | None) -> Outcome:
-    """What became of one recipient's copy. Nothing that goes wrong with it reaches the others."""
-    if failure is None:
-        return _DELIVERED
+def _outcome(envelope: Envelope, recipient: Recipient, failure: Exception) -> Outcome:
+    """What a recipient's copy failed by. Nothing that goes wrong with it reaches the others."""
     if isinstance(failure, MailboxFull):
         return _MAILBOX_FULL
     what = failure if isinstance(failure, StorageTrouble) else repr(failure)

@@ -193,6 +193,25 @@ class Deliveries(StoreCase):
         assert drop.listMessages() == []
         assert [path.name for path in self.files("tmp")] == ["young"]
 
+    async def test_a_mailbox_that_goes_while_the_server_runs_is_made_anew(self) -> None:
+        said: list[Any] = []
+        self.patch(self.store, "_say", lambda what, path: said.append(path.name.partition("%")[0]))
+        for streamed in (False, True):
+            for part in ("", "tmp", "new", "cur"):
+                await self.store.deliver(ALICE, Content(BODY, streamed), HEADER)
+                shutil.rmtree(self.box() / part)
+                await self.store.deliver(ALICE, Content(BODY, streamed), HEADER)
+                assert self.files(), (part, streamed)
+        for part in ("tmp", "new"):
+            shutil.rmtree(self.box() / part)
+            (self.box() / part).write_bytes(b"not a directory")
+            await self.store.deliver(ALICE, Content(BODY), HEADER)
+        assert said == ["tmp", "new"]
+        shutil.rmtree(self.box())
+        (self.box()).symlink_to("/nowhere/at/all")
+        waiting = self.run_(self.store.deliver(ALICE, Content(BODY), HEADER))
+        await self.assertFailure(waiting, StorageTrouble)
+
     async def test_killed_between_tmp_and_new_leaves_litter_only(self) -> None:
         script = (
             "import os, sys\n"
