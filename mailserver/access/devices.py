@@ -100,8 +100,7 @@ class Devices:
 
     def sent(self, origin: Origin, profile: Profile, recipients: int) -> None:
         """A message came from a client of a listed network."""
-        device = self._seen(origin, profile)
-        self._put(evolve(device, messages=device.messages + 1, recipients=device.recipients + recipients))
+        self._put(self._seen(origin, profile, 1, recipients))
 
     def refused(self, origin: Origin, profile: Profile, error: str) -> None:
         """Such a client was told that it may not."""
@@ -118,12 +117,15 @@ class Devices:
             self._timer = None
             await self._save()
 
-    def _seen(self, origin: Origin, profile: Profile) -> Device:
-        now, helo = self._now(), _cut(origin.helo)
+    def _seen(self, origin: Origin, profile: Profile, messages: int = 0, recipients: int = 0) -> Device:
+        """The device as it is now, with so much more that it has sent."""
+        now, helo, name, owner = self._now(), _cut(origin.helo), profile.name, profile.owner
         known = self._devices.get(origin.address)
         if known is None:
-            return Device(origin.address, profile.name, profile.owner, helo, now, now)
-        return evolve(known, network=profile.name, owner=profile.owner, helo=helo, last=now)
+            return Device(origin.address, name, owner, helo, now, now, messages, recipients)
+        messages, recipients = known.messages + messages, known.recipients + recipients
+        was = known.error, known.erred
+        return Device(origin.address, name, owner, helo, known.first, now, messages, recipients, *was)
 
     def _put(self, device: Device) -> None:
         self._devices[device.address] = device
