@@ -99,7 +99,7 @@ class _Scram:
 
     def __init__(self, name: bytes, password: bytes, nonce: bytes) -> None:
         self.done = False
-        escaped = name.replace(b"=", b"=3D").replace(b",", b"=2C")
+        escaped = prepared(name).replace(b"=", b"=3D").replace(b",", b"=2C")
         self._bare = b"n=" + escaped + b",r=" + nonce
         self._nonce = nonce
         self._password = prepared(password)

@@ -40,6 +40,13 @@ def test_scram_proves_both_sides():
     assert ours.done
 
 
+def test_scram_says_the_name_as_saslprep_has_it():
+    # RFC 5802 §5.1
+    assert (
+        choose(["SCRAM-SHA-256"], "jose\u0301".encode(), PASSWORD, "n").initial() == "n,,n=josé,r=n".encode()
+    )
+
+
 def test_scram_with_a_wrong_password():
     step, ours = play("SCRAM-SHA-256", b"wrong")
     assert not step.right
