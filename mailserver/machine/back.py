@@ -93,10 +93,15 @@ class Back:
         self._directions = Directions(partial(route, directory=storage.directory), {}, self._rerouted)
         reports = ReportWriter(config.hostname, partial(secrets.randbits, 64))
         self._recorder = Recorder(storage.spool, reports, config.delivery.schedule, self._time)
-        slots = Slots(storage.directory.hosts, local=Window(200, 100), remote=Window(500, 20, first=5))
+        slots = Slots(self._stays_here, local=Window(200, 100), remote=Window(500, 20, first=5))
         self._runner = Runner(storage.spool, self._directions, self._recorder, slots, self._time)
         self._runner.hasten = self._hasten
         storage.spool.on_arrival = self._runner.wake
+
+    def _stays_here(self, domain: str) -> bool:
+        """Whether mail for a domain goes to mailboxes here, and no other server can be slow with it."""
+        directory = self._storage.directory
+        return directory.hosts(domain) and domain not in directory.routed
 
     def _build_transmitter(self, reactor: Any, config: Config, chores: Pool) -> Transmitter:
         transmitter = Transmitter(

@@ -71,6 +71,26 @@ class LMTPTests(ServerTestCase):
         assert len(self.boxed(place, "ann")) == 1
         until(lambda: "to=lmtp rule=mailserver.toml:" in server.log.read_text(), "the route's line")
 
+    def test_a_gateway_for_a_domain_that_is_not_hosted(self) -> object:
+        """Strangers may write to those who are listed; of the rest Dovecot is not asked."""
+
+        def story() -> None:
+            with dovecot_lmtp({"ann@inside.example": "", "eve@inside.example": ""}) as (place, _):
+                route = (
+                    '[[route]]\ndomains = ["inside.example"]\nto = "lmtp"\naccept = true\n'
+                    f'lmtp = "unix:{place}/lmtp"\nrecipients = ["ann"]'
+                )
+                server = self.server(tables={"delivery": f'retry = ["1s"]\n{route}'})
+                server.start()
+                with smtp(server, client="127.0.0.2") as session:
+                    to = ["ann@inside.example", "eve@inside.example", "x@elsewhere.example"]
+                    refused = session.sendmail("x@stranger.example", to, MESSAGE)
+                assert {name: code for name, (code, _) in refused.items()} == dict.fromkeys(to[1:], 550)
+                until(lambda: list(place.glob("mail/ann@inside.example/new/*")), "the mail")
+                assert not list(place.glob("mail/eve@inside.example/new/*"))
+
+        return self.play(story)
+
     def test_over_tcp_through_an_alias_and_while_it_is_away(self) -> object:
         def story() -> None:
             with dovecot_lmtp(BOXES) as (place, port):

@@ -8,7 +8,8 @@ are ``_`` there.
 
 What its end means: :mod:`mailserver.delivery.couriers.programs`. Of an alias with several programs, those
 that have taken the message are not run for it again, for as long as this process remembers (the last ten
-thousand).
+thousand). When too many messages wait for programs, the next are delayed, so that programs never use up the
+slots of local mail.
 """
 
 import shlex
@@ -27,7 +28,10 @@ from mailserver.wire.trace import delivered_to, return_path
 
 __all__ = ["ProgramCourier"]
 
+_MOST_WAITING = 100
 _MOST_REMEMBERED = 10_000
+
+_TOO_MANY = Delayed(Scope.RECIPIENT, "too many messages for programs at once", "4.3.2")
 
 
 @implementer(ICourier)
@@ -47,6 +51,7 @@ class ProgramCourier:
         self._directory = directory
         self._programs = programs
         self._deadline = deadline
+        self._waiting = 0
         self._done: dict[tuple[QueueID, Address], set[str]] = {}
 
     async def deliver(
@@ -91,6 +96,12 @@ class ProgramCourier:
         except ValueError as problem:
             journal.trouble("program", problem, id=envelope.id, command=command)
             return NOT_STARTED
-        return await self._programs.run(
-            Errand(envelope.id, command, words, around, header, content, self._deadline)
-        )
+        if self._waiting >= _MOST_WAITING:
+            return _TOO_MANY
+        self._waiting += 1
+        try:
+            return await self._programs.run(
+                Errand(envelope.id, command, words, around, header, content, self._deadline)
+            )
+        finally:
+            self._waiting -= 1

@@ -6,8 +6,7 @@ has time to mend it. Where what the program printed begins with a status code of
 that counts instead, and the line is for the sender to read. Otherwise the sender is told the status; what
 the program printed goes to the journal in either case.
 
-Few copies of one program run at a time; when too many messages wait for programs, the next are delayed, so
-that programs never use up the slots of other mail.
+Few copies of one program run at a time; the others wait.
 """
 
 import re
@@ -29,7 +28,6 @@ __all__ = ["NOT_STARTED", "PATH", "Errand", "Programs", "environment", "outcome_
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs are looked for that are named without one."""
 
-_MOST_WAITING = 100
 _LONGEST_LINE = 200
 _NOT_SAFE = re.compile(r"[^A-Za-z0-9@%_=+:,./\[\] -]")
 _OWN_WORDS = re.compile(r"\s*([45]\.[0-9]{1,3}\.[0-9]{1,3})(?=\s|$)([^\r\n]*)")
@@ -103,14 +101,10 @@ class Programs:
         self._spawner = spawner
         self._timers = timers
         self._places: dict[str, DeferredSemaphore] = {}
-        self._waiting = 0
 
     async def run(self, errand: Errand) -> Outcome:
         """Run a program when it is its turn; never raises for what goes wrong."""
-        if self._waiting >= _MOST_WAITING:
-            return Delayed(Scope.RECIPIENT, "too many messages for programs at once", "4.3.2")
         place = self._places.setdefault(errand.name, DeferredSemaphore(errand.places))
-        self._waiting += 1
         try:
             await place.acquire()
             try:
@@ -118,7 +112,6 @@ class Programs:
             finally:
                 place.release()
         finally:
-            self._waiting -= 1
             if place.tokens == place.limit and not place.waiting:
                 self._places.pop(errand.name, None)
 

@@ -125,6 +125,7 @@ def test_a_stranger_gets_no_delay_report_unasked(outcome, notify, expected):
     [
         (Delivered("delivered to mailbox"), ["delivered"]),
         (Delivered("250 Ok", host="mx.example"), ["relayed"]),
+        (Delivered("250 saved", host="localhost", final=True), ["delivered"]),
         (Delivered("250 Ok", host="mx.example", reports=True), []),
         (Delivered("forwarded as Q2", expanded=True), ["expanded"]),
         (Delivered("forwarded as Q2", reports=True), []),

@@ -156,6 +156,12 @@ class PipeTest(TestCase):
         assert isinstance(outcomes[ANN], Delivered)
         assert (type(outcomes[OPTION]), outcomes[OPTION].status) == (Failed, "5.1.3")
 
+    async def test_many_recipients_wait_for_their_turn(self):
+        """A message to more than can run is late by none of them: they wait, and are not sent away."""
+        many = [Recipient(address(f"u{number}@pipe.example")) for number in range(120)]
+        outcomes = await self.given(Pipe(("/bin/true",), processes=4), *many)
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes.values())
+
     async def test_no_end_in_time(self):
         pipe = Pipe(
             self.command("open(f'{out}/pid', 'w').write(str(os.getpid())); time.sleep(60)"), timeout=1.0

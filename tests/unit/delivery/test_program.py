@@ -222,8 +222,8 @@ class ProgramTest(TestCase):
     async def test_too_many_at_once_are_delayed(self):
         courier = self.courier(self.script("time.sleep(.2)"))
         running = [Deferred.fromCoroutine(self.deliver(courier)) for _ in range(12)]
-        courier._programs._waiting += 100
+        courier._waiting += 100
         assert (await self.deliver(courier)).status == "4.3.2"
-        courier._programs._waiting -= 100
+        courier._waiting -= 100
         outcomes = [await one for one in running]
         assert all(isinstance(one, Delivered) for one in outcomes)
