@@ -37,7 +37,7 @@ from mailserver.machine.counters import Counters
 from mailserver.machine.front import Front
 from mailserver.machine.storage import Storage
 from mailserver.net.certificates import BadCertificate
-from mailserver.settings import unable, unchangeable
+from mailserver.settings import unable, unchangeable, unwise
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.state import StateDirectory, StateInUse, running_pid
 from mailserver.supervisor import Supervisor
@@ -156,7 +156,7 @@ class MailServer(Service):
         listeners = self._listeners.bound()
         for listener in listeners:
             journal.listening(listener.service, listener.host, listener.port)
-        for problem in self._config.problems:
+        for problem in (*self._config.problems, *unwise(self._config, os.geteuid())):
             journal.warned("configuration", problem)
         self._control.start()
         self._state.announce(listeners)
@@ -191,7 +191,8 @@ class MailServer(Service):
             return
         for part in (self._storage, self._counters, self._front, self._back):
             part.reload(config)
-        for problem in (*config.problems, *unchangeable(self._config, config)):
+        warnings = (*config.problems, *unwise(config, os.geteuid()), *unchangeable(self._config, config))
+        for problem in warnings:
             journal.warned("configuration", problem)
         journal.reloaded(config.file, len(config.tree.domains), config.tree.user_count)
         self._config = config

@@ -29,6 +29,7 @@ __all__ = [
     "schedules",
     "unable",
     "unchangeable",
+    "unwise",
 ]
 
 
@@ -98,6 +99,17 @@ def unable(config: Config, uid: int) -> list[Problem]:
             text = f'only a server that runs as root can run programs as "{identity.name}"'
             problems.append(Problem(route.source, "route.user", text))
     return problems
+
+
+def unwise(config: Config, uid: int) -> list[Problem]:
+    """What a process of this user had better not do: run programs as root."""
+    pipes = [(route.pipe, route.source) for route in config.delivery.routes if route.pipe is not None]
+    text = "the program runs as root: name a user"
+    return [
+        Problem(source, "route.user", text, fatal=False)
+        for pipe, source in pipes
+        if uid == 0 and (pipe.identity is None or pipe.identity.uid == 0)
+    ]
 
 
 def unchangeable(old: Config, new: Config) -> list[str]:

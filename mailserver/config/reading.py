@@ -190,6 +190,7 @@ class _Reading:
                 mta_sts_port=delivery.mta_sts_port,
                 roots=read_roots(delivery, self.path),
                 routes=read_routes(file, self._source, self.path),
+                own_names=tuple(delivery.own_names),
             ),
             forwarding=Forwarding(file.forwarding.srs),
             mailboxes=Mailboxes(

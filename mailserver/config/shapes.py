@@ -128,6 +128,16 @@ def _parse_correspondents(value: object) -> str:
     return parse_mailbox(value).key
 
 
+def _parse_own_name(value: object) -> str:
+    """``"mx2.example.org"``, or an IP address."""
+    if not isinstance(value, str):
+        raise ValueError(f"{quote(value)} is neither a name nor an IP address")
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        return parse_domain(value)
+
+
 def _parse_domains_below(name: str) -> str:
     """``"example.org"``, or ``".example.org"`` for all below it."""
     return "." + parse_domain(name[1:]) if name.startswith(".") else parse_domain(name)
@@ -250,6 +260,7 @@ class _Delivery(Table):
     warn_after: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 4 * 3600.0
     smarthost: _Hops = Field(default_factory=list)
     loopback: bool = False
+    own_names: list[Annotated[str, BeforeValidator(_parse_own_name)]] = Field(default_factory=list)
     connect_timeout: _Wait = 30.0
     greeting_timeout: _Wait = 300.0
     history: Annotated[float, BeforeValidator(_parse_wait_or_none)] = 30 * 86400.0

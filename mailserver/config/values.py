@@ -133,6 +133,7 @@ class Delivery:
     :ivar mta_sts: whether the policies of MTA-STS are kept.
     :ivar mta_sts_port: of the hosts that have them.
     :ivar roots: the certificates (PEM) of the roots that are trusted instead of the system's; empty: those.
+    :ivar own_names: names and IP addresses under which MX records mean us, beside our own.
     :ivar routes: the ``[[route]]`` tables, in order.
     :ivar history: for how long it is known what became of mail; 0: not at all.
     """
@@ -150,6 +151,7 @@ class Delivery:
     mta_sts_port: int = 443
     roots: bytes = field(default=b"", repr=False)
     routes: tuple[Route, ...] = ()
+    own_names: tuple[str, ...] = ()
 
 
 @frozen

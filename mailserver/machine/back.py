@@ -33,7 +33,7 @@ from mailserver.interfaces import ICourier
 from mailserver.machine.storage import Storage
 from mailserver.model.exchanger import Manner, NextHop
 from mailserver.net.assurance import Assurance
-from mailserver.net.exchangers import Exchangers, Smarthosts
+from mailserver.net.exchangers import Exchangers, Smarthosts, is_address
 from mailserver.net.failings import Failings
 from mailserver.net.https import Fetcher
 from mailserver.net.ourselves import is_our_address
@@ -157,8 +157,8 @@ class Back:
         exchangers = Exchangers(
             self._resolver,
             delivery.port,
-            own_names=(self._hostname,),
-            own_addresses=here,
+            own_names=(self._hostname, *delivery.own_names),
+            own_addresses=[*here, *filter(is_address, delivery.own_names)],
             chance=random.Random(secrets.randbits(64)),  # noqa: S311 - the order of equal hosts
             loopback=delivery.loopback,
             is_ours=is_our_address if set(here) & set(_ALL_ADDRESSES) else lambda _: False,

@@ -44,7 +44,16 @@ from mailserver.model.exchanger import MX, Exchanger, NextHop
 from mailserver.model.outcome import Delayed, Failed, Scope
 from mailserver.net.resolver import all_of
 
-__all__ = ["Exchangers", "Found", "Smarthosts", "is_null", "is_usable", "order_addresses", "order_hosts"]
+__all__ = [
+    "Exchangers",
+    "Found",
+    "Smarthosts",
+    "is_address",
+    "is_null",
+    "is_usable",
+    "order_addresses",
+    "order_hosts",
+]
 
 _MOST_HOSTS = 20
 """The hosts whose addresses are asked for: nobody has more for good, and each costs two questions."""
@@ -158,6 +167,11 @@ def _literal_address(name: str) -> tuple[str, ...]:
         return (str(ip_address(name)),)
     except ValueError:
         return ()
+
+
+def is_address(name: str) -> bool:
+    """Whether it is an IP address, and no name."""
+    return bool(_literal_address(name)) and not name.startswith("/")
 
 
 def _nobody(address: str) -> bool:

@@ -69,6 +69,10 @@ class BackupTests(ServerTestCase):
             "mx10.example": [f"A {BETTER}"],
             "mx30.example": [f"A {WORSE}"],
             "backup.example": ["MX 10 mx10.example.", "MX 20 mail.example.lan.", "MX 30 mx30.example."],
+            "alias.example": ["MX 10 mx2.alias.example.", "MX 30 mx30.example."],
+            "mx2.alias.example": ["A 203.0.113.7"],
+            "behind.example": ["MX 10 mx2.behind.example.", "MX 30 mx30.example."],
+            "mx2.behind.example": ["A 203.0.113.9"],
             "ours.example": ["MX 10 mail.example.lan.", "MX 30 mx30.example."],
             "elsewhere.example": ["MX 10 mx30.example."],
         }
@@ -120,13 +124,14 @@ class BackupTests(ServerTestCase):
     def test_where_we_are_the_best_it_would_loop(self) -> object:
         def story(server: ServerProcess) -> None:
             server.start()
-            with smtp(server) as session:
-                session.sendmail("alice@example.lan", ["ann@ours.example"], MESSAGE)
-            until(lambda: count(server), "the report")
-            assert b"5.4.6" in fetch_all(server)[0]
+            for domain in ("ours.example", "alias.example", "behind.example"):
+                with smtp(server) as session:
+                    session.sendmail("alice@example.lan", [f"ann@{domain}"], MESSAGE)
+                until(lambda: count(server), "the report")
+                assert b"5.4.6" in fetch_all(server, delete=True)[0], domain
             assert self.worse.connections == 0
 
-        return self.stage(story)
+        return self.stage(story, f'own_names = ["mx2.alias.example", "203.0.113.9"]\n{BACKUP}')
 
     def test_no_relay_for_anybody_else(self) -> object:
         def story(server: ServerProcess) -> None:

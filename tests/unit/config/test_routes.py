@@ -11,7 +11,7 @@ from mailserver.interfaces import Relayed
 from mailserver.model.address import Address
 from mailserver.model.exchanger import Login, Manner, NextHop, Security
 from mailserver.model.source import Source
-from mailserver.settings import relay_domains, schedules, unable
+from mailserver.settings import relay_domains, schedules, unable, unwise
 
 
 @pytest.fixture
@@ -192,6 +192,15 @@ processes = 2
     assert unable(config, 0) == unable(config, user.pw_uid) == []
     (problem,) = unable(config, 4711)
     assert "runs as root" in str(problem)
+    assert unwise(config, 0) == []
+
+
+def test_a_program_that_would_run_as_root(write):
+    config = load(write('[[route]]\nto = "pipe"\ncommand = ["/bin/cat"]'))
+    (warning,) = unwise(config, 0)
+    assert str(warning) == "mailserver.toml:2: route.user: the program runs as root: name a user"
+    assert not warning.fatal
+    assert unwise(config, 4711) == []
 
 
 def test_a_program_that_is_not_there(write):
