@@ -286,11 +286,13 @@ class HostTLS:
         self, _: SSL.Connection, certificate: crypto.X509, error: int, depth: int, fine: int
     ) -> bool:
         """What OpenSSL asks about each certificate: whether to go on."""
-        flaw = "" if depth or not fine else self._name_flaw(certificate)
         if not fine:
-            flaw = _ERRORS.get(error, f"the certificate does not verify (OpenSSL error {error})")
-        self.flaw = self.flaw or flaw
-        return not flaw or self._trust is Trust.ANY
+            self.flaw = self.flaw or _ERRORS.get(
+                error, f"the certificate does not verify (OpenSSL error {error})"
+            )
+        elif not (depth or self.flaw):
+            self.flaw = self._name_flaw(certificate)
+        return not self.flaw or self._trust is Trust.ANY
 
     def _name_flaw(self, certificate: crypto.X509) -> str:
         verify = verify_certificate_ip_address if _is_ip_address(self._host) else verify_certificate_hostname
