@@ -89,10 +89,13 @@ TARGETS = {
 
 
 def select(names: tuple[str, ...]) -> tuple[Scenario, ...]:
-    """The scenarios whose names begin with one of these; all, if none is given. Raises ``LookupError``."""
+    """The scenarios whose names begin with one of these; without any, all but those apart.
+
+    Raises ``LookupError``.
+    """
     for name in names:
         if not any(scenario.name.startswith(name) for scenario in SCENARIOS):
             raise LookupError(
                 f"no scenario begins with {name!r}; there are: {', '.join(s.name for s in SCENARIOS)}"
             )
-    return tuple(s for s in SCENARIOS if not names or s.name.startswith(names))
+    return tuple(s for s in SCENARIOS if (s.name.startswith(names) if names else not s.apart))

@@ -59,6 +59,7 @@ class Scenario(ABC):
     :cvar less_is_better: of the values.
     :cvar rounds: how many make sense at most.
     :cvar tuned: whether the peer's other setting makes a difference to it.
+    :cvar apart: whether it takes so long that it is only played where it is asked for.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Scenario(ABC):
     less_is_better: ClassVar[bool] = False
     rounds: ClassVar[int] = 100
     tuned: ClassVar[bool] = True
+    apart: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, server: Server, stage: Stage) -> None:
@@ -299,6 +301,7 @@ class Crowd(Scenario):
     unit: ClassVar[str] = "sessions/s"
     service: ClassVar[str] = "pop3"
     rounds: ClassVar[int] = 3
+    apart: ClassVar[bool] = True
 
     def prepare(self, server: Server, stage: Stage) -> None:
         fill(server, CROWD[: self.users], self.messages, KB)

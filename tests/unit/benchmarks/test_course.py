@@ -84,7 +84,8 @@ def test_one_that_fails_is_started_again_and_what_it_did_before_counts(tmp_path:
 
 
 def test_scenarios_are_selected_by_how_their_names_begin() -> None:
-    assert select(()) == SCENARIOS
+    assert [scenario.name for scenario in SCENARIOS if scenario not in select(())] == ["crowd-10000"]
+    assert [scenario.name for scenario in select(("crowd",))] == ["crowd-10000"]
     assert [scenario.name for scenario in select(("relay", "login-10"))] == [
         "relay-4k-20",
         "relay-4k-50",
