@@ -310,7 +310,8 @@ class Conversation(ESMTPClient):
             return
         try:
             self._replied(self._reader.feed(data))
-            self._replied(self._reader.feed(b""))  # raises the flaw that stood behind a reply, if any
+            if self._reader.pending:
+                self._replied(self._reader.feed(b""))  # raises the flaw that stood behind a reply, if any
         except BadSyntax as flaw:
             self.abandon(HostTrouble(f"not an SMTP reply: {flaw}", "4.5.0"))
         # Only now, when it is known what stood behind: whoever waits may go on to something else at once.

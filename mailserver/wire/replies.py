@@ -72,6 +72,8 @@ class ReplyReader:
         """
         if self._trouble:
             raise self._trouble
+        if usual := self._usual(data):
+            return usual
         self._buffer += data
         replies: list[Reply] = []
         try:
@@ -84,6 +86,13 @@ class ReplyReader:
             if not replies:
                 raise
         return replies
+
+    def _usual(self, data: bytes) -> list[Reply]:
+        """The replies, where each is one short line and nothing is in pieces; else none."""
+        if not data.endswith(b"\r\n") or len(data) > self._longest or self.pending:
+            return []
+        replies = [_read_line(line) for line in data[:-2].split(b"\r\n")]
+        return [reply for reply in replies if reply is not None] if None not in replies else []
 
     def clear(self) -> None:
         """Forget what is pending and what was wrong: before TLS begins (RFC 3207 §4.2)."""
@@ -138,14 +147,21 @@ class ReplyReader:
         self._begun += len(line) + 2
         if mark == b"-":
             return None
-        texts = self._texts
-        reply = _assemble_one(int(code), texts[0]) if len(texts) == 1 else _assemble(int(code), texts)
+        reply = _assemble(int(code), self._texts)
         self._begin()
         return reply
 
 
-# Hosts say the same few things over and over.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # hosts say the same few things over and over
+def _read_line(line: bytes) -> Reply | None:
+    """The reply that one line is; ``None`` where it is not a whole one."""
+    try:
+        code, mark, text = _cut_line(line)
+    except BadSyntax:
+        return None
+    return None if mark == b"-" or b"\n" in line else _assemble(int(code), [text])
+
+
 def _cut_line(line: bytes) -> tuple[bytes, bytes | None, str]:
     """The code, the mark behind it, and the text of a line. Raises :class:`BadSyntax`."""
     match = _REPLY_LINE.fullmatch(line)
@@ -153,11 +169,6 @@ def _cut_line(line: bytes) -> tuple[bytes, bytes | None, str]:
         raise BadSyntax("not a reply line")
     code, mark, text = match.groups()
     return code, mark, _CONTROL.sub(" ", (text or b"").decode("utf-8", "replace"))
-
-
-@lru_cache(maxsize=256)
-def _assemble_one(code: int, text: str) -> Reply:
-    return _assemble(code, [text])
 
 
 def _assemble(code: int, texts: list[str]) -> Reply:
