@@ -69,12 +69,13 @@ _log = Logger(namespace="mail")
 
 _PLAIN = re.compile(r"[!#-\[\]-~]+")
 _LONGEST = 500
+_PLAIN_TOGETHER = re.compile(r"[!#-\[\]-~\n]{0,500}")
+_EMPTY = '""'
 
 
-def _spell(value: object) -> str:
-    text = str(value)
+def _spell(text: str) -> str:
     if not text:
-        return '""'
+        return _EMPTY
     if len(text) <= _LONGEST and _PLAIN.fullmatch(text):
         return text
     if len(text) > _LONGEST:
@@ -84,12 +85,12 @@ def _spell(value: object) -> str:
 
 
 def _write(event: str, level: Any = LogLevel.info, /, **fields: object) -> None:
-    line = event
-    for name, value in fields.items():
-        line += f" {name}={_spell(value)}"
-        if isinstance(value, BaseException):
-            # It would keep its frames, and all that is in them, alive for as long as a log is buffered.
-            fields[name] = str(value)
+    texts = [str(value) for value in fields.values()]
+    # Most events hold nothing that needs quotes: to look at all values at once is three times as fast.
+    together = "\n".join(texts)
+    if not _PLAIN_TOGETHER.fullmatch(together) or together.count("\n") >= len(texts):
+        texts = [_spell(text) for text in texts]
+    line = event + "".join([f" {name}={text or _EMPTY}" for name, text in zip(fields, texts, strict=True)])
     # What Logger.emit would make of it, at a third of the cost: several of these are made for each message.
     _log.observer(
         {
@@ -283,15 +284,16 @@ def reloaded(file: object, domains: int, users: int) -> None:
 def refused_configuration(file: object, problems: Iterable[object]) -> None:
     """A configuration was refused whole at a reload; the old one stays."""
     for problem in problems:
-        _write("trouble", LogLevel.error, where="reload", what=problem)
+        _write("trouble", LogLevel.error, where="reload", what=str(problem))
     _write("trouble", LogLevel.error, where="reload", what=f"{file} refused; the old configuration stays")
 
 
 def warned(where: str, what: object) -> None:
     """Something that is allowed and unwise, or takes effect later than one may think."""
-    _write("warned", LogLevel.warn, where=where, what=what)
+    _write("warned", LogLevel.warn, where=where, what=str(what))
 
 
 def trouble(where: str, what: object, **fields: object) -> None:
     """Something an operator should look at; mail is safe unless it says otherwise."""
-    _write("trouble", LogLevel.error, where=where, what=what, **fields)
+    # As text: an exception would keep its frames alive, and all in them, for as long as a log is buffered.
+    _write("trouble", LogLevel.error, where=where, what=str(what), **fields)

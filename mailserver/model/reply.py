@@ -4,7 +4,7 @@ The number stands in the name, so that the code that gives a reply can be read w
 texts are for strangers: they say what the client needs and nothing about the inside (law 10).
 """
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 
 @frozen
@@ -32,7 +32,7 @@ class Reply:
 
     def saying(self, text: str) -> "Reply":
         """The same reply with another text."""
-        return evolve(self, text=text)
+        return Reply(self.code, self.status, text)
 
 
 # RFC 5321 §4.2.2 in order of codes; the RFC named at a line is where that use of the code comes from.

@@ -170,13 +170,20 @@ class ContentSession(AnsweringSession):
         # Where MAIL or a chunk was refused, this was sent before that could be known (RFC 2920 §3.1).
         return Refused(reply) if self._tried else BadCommand(reply)
 
-    async def _conclude(self, message: Message, waiting: Awaitable[None] | None) -> None:
-        if waiting is not None:
-            await waiting
+    def _conclude(self, message: Message, waiting: Awaitable[None] | None) -> Awaitable[None]:
+        return self._end(message) if waiting is None else self._endLater(message, waiting)
+
+    async def _endLater(self, message: Message, waiting: Awaitable[None]) -> None:
+        await waiting
+        await self._end(message)
+
+    def _end(self, message: Message) -> "Deferred[None]":
         # The session waits for a Deferred of its own: the one that is cancelled when the client goes away.
         answered: Deferred[Reply] = Deferred()
         self._answered = message.eomReceived().addCallback(answered.callback)
-        reply = await answered
+        return answered.addCallback(self._conclusion)
+
+    def _conclusion(self, reply: Reply) -> None:
         # More chunks of a message that is refused may be on their way.
         self._tried = self._chunks is not None and not reply.is_positive
         self._message = self._chunks = None

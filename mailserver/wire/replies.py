@@ -32,7 +32,11 @@ _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+")
 @lru_cache(maxsize=256)  # for the constant replies; those that name a queue ID pass through
 def spell_reply(reply: Reply) -> bytes:
     """The reply on the wire, its enhanced status code on each line (RFC 2034 §4)."""
-    texts = [_UNPRINTABLE.sub("?", text) for text in _LINE_END.split(reply.text)]
+    text = reply.text
+    if text.isascii() and text.isprintable():
+        texts = [text]
+    else:
+        texts = [_UNPRINTABLE.sub("?", line) for line in _LINE_END.split(text)]
     status = f"{reply.status} " if reply.status else ""
     marks = "-" * (len(texts) - 1) + " "
     lines = [f"{reply.code}{mark}{status}{text}".rstrip(" ") for mark, text in zip(marks, texts, strict=True)]
