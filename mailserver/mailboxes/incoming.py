@@ -56,6 +56,7 @@ class Copy:
     :param directory: the Maildir.
     :param unique: the unique part of the file's name.
     :param flags: of a message that is not new: it goes to ``cur/`` with them.
+    :param uncounted: the mailboxes known to keep no count, as there was no limit; those with one leave it.
     :ivar folder: where the message will be.
     :ivar is_linked: whether the file in it is the one that the message was written to.
     :ivar failure: why the message is not, or will not be, in this mailbox.
@@ -65,6 +66,7 @@ class Copy:
 
     __slots__ = (
         "_final",
+        "_uncounted",
         "before",
         "directory",
         "failure",
@@ -77,7 +79,14 @@ class Copy:
         "unique",
     )
 
-    def __init__(self, directory: Path, unique: str, limit: Limit, flags: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        unique: str,
+        limit: Limit,
+        flags: str | None = None,
+        uncounted: set[str] | None = None,
+    ) -> None:
         self.directory = directory
         self.place = place = str(directory)
         self.folder = f"{place}/new" if flags is None else f"{place}/cur"
@@ -85,6 +94,7 @@ class Copy:
         self.flags = flags
         self.limit = limit
         self.failure: Exception | None = None
+        self._uncounted = set() if uncounted is None else uncounted
         self.before = _NOTHING
         self.octets = 0
         self.is_linked = False
@@ -109,6 +119,7 @@ class Copy:
         info = "" if self.flags is None else f":2,{self.flags}"
         final = f"{self.folder}/{self.unique}{name}{info}"
         if self.limit:
+            self._uncounted.discard(self.place)
             with quota.locked(self.directory):
                 # Checked once more, now that the others of the group are noted: together they must fit.
                 self.before = quota.check(self.directory, self.limit, octets)
@@ -128,7 +139,8 @@ class Copy:
     def _put(self, final: str, octets: int, link: Callable[["Copy", str], None]) -> None:
         link(self, final)
         self._final, self.octets = final, octets
-        quota.note(self.place, octets, 1)
+        if self.place not in self._uncounted:
+            quota.note(self.place, octets, 1)
 
 
 def attempt(step: Callable[[], object], copies: Sequence[Copy]) -> None:

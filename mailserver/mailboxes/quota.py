@@ -30,6 +30,7 @@ __all__ = [
     "check",
     "count",
     "crossed",
+    "is_counted",
     "locked",
     "look",
     "note",
@@ -63,7 +64,7 @@ class Limit:
     @classmethod
     def of(cls, account: Account) -> "Limit":
         """The account's."""
-        return cls(account.quota, account.messages)
+        return cls(account.quota, account.messages) if account.quota or account.messages else _NONE
 
     def __bool__(self) -> bool:
         return bool(self.octets or self.messages)
@@ -83,6 +84,9 @@ class Limit:
         """The first line of the file, without its end."""
         parts = [b"%dS" % self.octets] if self.octets else []
         return b",".join([*parts, b"%dC" % self.messages] if self.messages else parts)
+
+
+_NONE = Limit()
 
 
 def crossed(levels: Sequence[int], limit: Limit, before: Use, after: Use) -> int:
@@ -121,6 +125,11 @@ def check(directory: Path, limit: Limit, octets: int) -> Use:
     if not limit.allows(use.plus(octets, 1)):
         raise MailboxFull
     return use
+
+
+def is_counted(directory: Path) -> bool:
+    """Whether there is a count to be kept, with a limit or without."""
+    return os.path.lexists(directory / SIZE_FILE)
 
 
 def note(directory: Path | str, octets: int, messages: int) -> None:

@@ -69,6 +69,7 @@ class MailStore:
         self._snapshots = Remembered(lambda: int(now() * 1e9))
         self._swept: dict[Path, date] = {}
         self._places: dict[str, Path] = {}
+        self._uncounted: set[str] = set()
         self._writer: Batcher[Incoming, list[Exception | None]] = Batcher(
             "mailbox-writer", self._commit, call, _GROUP
         )
@@ -101,7 +102,8 @@ class MailStore:
         whole = content.whole() if content.size <= _SMALL else None
         text = None if whole is None else header + whole
         copies = [
-            Copy(self._directory(account), self._names.make(), Limit.of(account)) for account in accounts
+            Copy(self._directory(one), self._names.make(), Limit.of(one), uncounted=self._uncounted)
+            for one in accounts
         ]
         incoming = Incoming(copies, self._disk, text)
         if whole is None:
@@ -209,6 +211,8 @@ class MailStore:
 
     def _prepare(self, directory: Path) -> None:
         maildir.prepare(directory, self._disk, self._say)
+        if not quota.is_counted(directory):
+            self._uncounted.add(str(directory))
         self._sweep(directory)
 
     def _sweep(self, directory: Path) -> None:

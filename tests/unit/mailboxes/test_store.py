@@ -398,6 +398,13 @@ class Quotas(StoreCase):
             assert not self.files("tmp")
         await self.store.deliver(self.limited, Content(b"x" * 300), b"")
 
+    async def test_a_limit_that_comes_and_goes_and_comes_back_counts_all(self) -> None:
+        for account, fits in ((ALICE, 1), (self.limited, 2), (ALICE, 3), (self.limited, 4)):
+            await self.store.deliver(account, Content(b"x" * 198 + b"\r\n"), b"")
+            assert len(self.files()) == fits
+        lines = (self.box() / "maildirsize").read_bytes().splitlines()
+        assert sum(int(line.split()[1]) for line in lines[1:]) == 4
+
     async def test_the_messages_of_one_group_must_fit_together(self) -> None:
         store = self.build()
         waiting = [
