@@ -5,31 +5,48 @@ in lines on the standard error stream, never as a traceback, and ends with exit 
 """
 
 import errno
+from importlib import import_module
 from typing import Any
 
 import click
 
 from mailserver import __version__
-from mailserver.cli.access import access
-from mailserver.cli.alias import alias
-from mailserver.cli.check import check
-from mailserver.cli.configuration import configuration
-from mailserver.cli.devices import devices
-from mailserver.cli.domain import domain
-from mailserver.cli.explain import explain
-from mailserver.cli.hello import hello
-from mailserver.cli.mailbox import import_mail, mailbox, restore
-from mailserver.cli.queue import queue
-from mailserver.cli.reload import reload
-from mailserver.cli.selftest import selftest
-from mailserver.cli.trace import trace
-from mailserver.cli.user import user
 from mailserver.config import ConfigErrors
 
-__all__ = ["configuration", "main"]
+__all__ = ["main"]
+
+_COMMANDS = {
+    "access": "access:access",
+    "alias": "alias:alias",
+    "check": "check:check",
+    "devices": "devices:devices",
+    "domain": "domain:domain",
+    "explain": "explain:explain",
+    "hello": "hello:hello",
+    "import": "mailbox:import_mail",
+    "mailbox": "mailbox:mailbox",
+    "queue": "queue:queue",
+    "reload": "reload:reload",
+    "restore": "mailbox:restore",
+    "selftest": "selftest:selftest",
+    "trace": "trace:trace",
+    "user": "user:user",
+}
+"""Each command's module and name in this package: only the one that is asked for is imported."""
 
 
 class _Mailctl(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        place = _COMMANDS.get(name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(import_module(f"mailserver.cli.{module}"), attribute)
+        return command
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
@@ -51,23 +68,6 @@ class _Mailctl(click.Group):
 def main(context: click.Context, config: str | None) -> None:
     """Look after the mail server."""
     context.obj = config
-
-
-main.add_command(access)
-main.add_command(check)
-main.add_command(alias)
-main.add_command(devices)
-main.add_command(domain)
-main.add_command(explain)
-main.add_command(import_mail)
-main.add_command(mailbox)
-main.add_command(restore)
-main.add_command(hello)
-main.add_command(queue)
-main.add_command(reload)
-main.add_command(selftest)
-main.add_command(trace)
-main.add_command(user)
 
 
 if __name__ == "__main__":
