@@ -15,7 +15,7 @@ CODE = ROOT / "mailserver"
 
 FLOORS = (
     *("model", "wire", "", "domains", "mailboxes", "spool", "net", "access", "config", "smtp", "pop3"),
-    *("control", "delivery", "delivery/couriers", "machine", "rehearsal", "cli"),
+    *("control", "delivery", "delivery/couriers", "machine", "workers", "rehearsal", "cli"),
 )
 """The packages from the lowest floor up; the empty one stands for the modules on their own."""
 

@@ -6,7 +6,7 @@ A test per implementation holds it against its interface with ``verifyObject``.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from attrs import frozen
 from zope.interface import Attribute, Interface
@@ -33,6 +33,7 @@ __all__ = [
     "IQueue",
     "IReport",
     "IResolver",
+    "IShared",
     "ISpool",
     "ITransmitter",
     "Lock",
@@ -511,3 +512,32 @@ class ILockout(Interface):
 
     def lift(client: str) -> int:
         """Forget all that is known about a client. Returns how many locks that opened."""
+
+
+# --- what several processes remember together --------------------------------------------------------
+
+
+class IShared(Interface):
+    """A memory that several processes keep together, so that each can answer from its own.
+
+    Each holds all of it. What one learns it tells; the one that holds the others together passes it on, and
+    has every one hear it. News and memories are spelled in what JSON knows. Two that learn at the same moment
+    do not know of each other: a limit can be passed by as many as there are processes.
+    """
+
+    tell = Attribute("Is called with each piece of news. Does nothing until somebody replaces it.")
+
+    def hear(news: Any, source: int) -> None:
+        """Take in what another process has told.
+
+        :param source: the worker it comes from; 0: the process that holds them together.
+        """
+
+    def lost(source: int) -> None:
+        """A worker has ended: what was true only while it lived is true no more."""
+
+    def remember() -> Any:
+        """All that is known, for a process that begins."""
+
+    def recall(memory: Any) -> None:
+        """Begin with what another process remembers."""

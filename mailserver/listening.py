@@ -7,13 +7,22 @@ Any server endpoint string of Twisted will do, sockets that systemd hands over i
 What cannot be bound is told, all of it at once. As many files may be open as the system lets this process
 have: every connection is one. When even that is not enough, Twisted keeps one in reserve with which it takes
 and drops the connections that are too many, so that nobody waits in vain and nothing spins.
+
+Several processes may take connections from the same sockets: one binds them and takes none itself, the
+others adopt them. Each takes one connection, or gives the others a moment when it has more than its share,
+and serves those it has before it takes the next: so a rush is shared out, and who is busy gets less of it.
 """
 
 import os
 import resource
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from attrs import frozen
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
@@ -25,10 +34,13 @@ from mailserver.net.proxy import PREFIX, ProxyFactory
 from mailserver.net.tls import Certificates
 from mailserver.state import Listener
 
-__all__ = ["Listeners", "open_many_files"]
+__all__ = ["Door", "Listeners", "open_many_files"]
 
 _QUEUE = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own, ``net.core.somaxconn``."""
+
+_MOMENT = 0.001
+"""Seconds that a process with more than its share of the sessions gives the others to be faster."""
 
 _IMPLICIT_TLS = frozenset({"submissions", "pop3s"})
 
@@ -41,6 +53,17 @@ def open_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):
             return
+
+
+@frozen
+class Door:
+    """A socket that is bound, and what it is for.
+
+    :ivar family: of its addresses, as in the ``socket`` module.
+    """
+
+    listen: Listen
+    family: int
 
 
 class Listeners:
@@ -65,7 +88,7 @@ class Listeners:
         self._ports: list[tuple[Listen, IListeningPort]] = []
 
     def bind(self, listens: Sequence[Listen]) -> list[str]:
-        """Bind the sockets; returns what is to be said of those that could not be."""
+        """Bind the sockets; returns what is to be said of those that could not be. Sessions may begin."""
         refusals: list[str] = []
         for listen in listens:
 
@@ -77,16 +100,48 @@ class Listeners:
             _ = maybeDeferred(self._bind, listen).addErrback(refused)
         return refusals
 
+    def hold(self) -> None:
+        """Take no connections: others do (:meth:`adopt`)."""
+        for _, port in self._ports:
+            reading: Any = port
+            reading.stopReading()
+
+    def doors(self) -> list[tuple[Door, int]]:
+        """The sockets that are bound, each with its file descriptor."""
+        return [(Door(listen, _family(port)), _descriptor(port)) for listen, port in self._ports]
+
+    def adopt(self, doors: Iterable[tuple[Door, int]], is_crowded: Callable[[], bool]) -> None:
+        """Take connections from sockets that another process has bound. Their descriptors become ours.
+
+        :param is_crowded: whether we have more than our share of all sessions.
+        """
+        for door, descriptor in doors:
+            factory = self._factory(door.listen)
+            port: Any
+            if door.family == socket.AF_UNIX:
+                port = _UNIXPort(self._reactor, descriptor, factory)
+            else:
+                port = self._reactor.adoptStreamPort(descriptor, door.family, factory)
+                _Courtesy(port, self._reactor, is_crowded).begin()
+                os.close(descriptor)  # the port has a copy
+            self._ports.append((door.listen, port))
+
     def _bind(self, listen: Listen) -> "Deferred[None]":
+        endpoint = _with_queue(listen.endpoint.removeprefix(PREFIX))
+        listening: Deferred[IListeningPort] = serverFromString(self._reactor, endpoint).listen(
+            self._factory(listen)
+        )
+        return listening.addCallback(lambda port: self._ports.append((listen, port)))
+
+    def _factory(self, listen: Listen) -> IProtocolFactory:
+        """The service, with what stands around it."""
         factory = self._services[listen.service]
         if listen.service in _IMPLICIT_TLS:
             factory = TLSMemoryBIOFactory(self._certificates, False, factory)
             factory.noisy = False
         if listen.endpoint.startswith(PREFIX):
             factory = ProxyFactory(factory, self._trusted, self._reactor)
-        endpoint = _with_queue(listen.endpoint.removeprefix(PREFIX))
-        listening: Deferred[IListeningPort] = serverFromString(self._reactor, endpoint).listen(factory)
-        return listening.addCallback(lambda port: self._ports.append((listen, port)))
+        return factory
 
     def bound(self) -> list[Listener]:
         """What listens, in the order of the configuration."""
@@ -113,3 +168,81 @@ def _listener(listen: Listen, port: IListeningPort) -> Listener:
     address = port.getHost()
     host = getattr(address, "host", None) or os.fsdecode(getattr(address, "name", None) or b"")
     return Listener(listen.service, host, getattr(address, "port", 0))
+
+
+def _family(port: IListeningPort) -> int:
+    address = port.getHost()
+    if isinstance(address, UNIXAddress):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+
+
+def _descriptor(port: Any) -> int:
+    descriptor: int = port.fileno()
+    return descriptor
+
+
+class _Courtesy:
+    """Has a port take one connection each time that the reactor comes to it, and lets others go first.
+
+    Twisted's takes as many as there are. epoll tells every process of a connection that waits: whoever is
+    awake would have all of a rush. Nobody waits longer than the moment that another gets to be faster.
+    """
+
+    def __init__(self, port: Any, reactor: Any, is_crowded: Callable[[], bool]) -> None:
+        self._port = port
+        self._reactor = reactor
+        self._is_crowded = is_crowded
+        self._take = port.doRead
+        self._has_waited = False
+
+    def begin(self) -> None:
+        """From now on."""
+        self._port.doRead = self._take_one
+
+    def _take_one(self) -> None:
+        if self._is_crowded() and not self._has_waited:
+            self._has_waited = True
+            self._port.stopReading()
+            self._reactor.callLater(_MOMENT, self._go_on)
+            return
+        self._has_waited = False
+        self._port.numberAccepts = 1
+        self._take()
+
+    def _go_on(self) -> None:
+        if self._port.connected and not self._port.disconnecting:
+            self._port.startReading()
+
+
+class _UNIXPort(FileDescriptor):
+    """A UNIX socket that another process has bound.
+
+    Twisted's own, when it adopts one, sets its mode and its queue anew, and removes its name at the end: all
+    that is the other's.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int, factory: Any) -> None:
+        super().__init__(reactor)
+        self._adopting = reactor
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=descriptor)
+        self._factory = factory
+        self.fileno = self._socket.fileno  # type: ignore[method-assign]
+        factory.doStart()
+        self.startReading()
+
+    def doRead(self) -> None:
+        # Another process may have been first, or the client has gone.
+        with suppress(OSError):
+            connection, _ = self._socket.accept()
+            with connection:
+                connection.setblocking(False)
+                self._adopting.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
+
+    def getHost(self) -> UNIXAddress:
+        return UNIXAddress(self._socket.getsockname())
+
+    def stopListening(self) -> None:
+        self.stopReading()
+        self._socket.close()
+        self._factory.doStop()

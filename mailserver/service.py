@@ -1,12 +1,13 @@
 """The composition root: builds the whole machine, starts it in order, stops it in the opposite order.
 
-:func:`makeService` is what ``twistd mailserver`` calls. :class:`MailServer` joins the parts, which are
-built in :mod:`mailserver.machine`, and starts, reloads and stops them. Nothing below those is handed the
-configuration, only the plain values that :mod:`mailserver.settings` cuts from it.
+:func:`makeService` is what ``twistd mailserver`` calls. :class:`MailServer` joins the parts, which are built
+in :mod:`mailserver.machine`, and starts, reloads and stops them. Nothing below those is handed the
+configuration, only the plain values that :mod:`mailserver.settings` cuts from it. With ``workers``, this is
+the process that delivers and holds the sockets, and :mod:`mailserver.workers` are those that accept.
 
-Start: the state directory is locked (a second server on it refuses to start), the sockets are bound while
-we may still be root, then storage opens, then delivery and sessions begin. Stop: no new connections,
-sessions end after the command under way, delivery finishes or gives up what it is doing, storage closes.
+Start: the sockets are bound while we may still be root, the state directory is locked (a second server on it
+refuses to start), then storage opens, then delivery and sessions begin. Stop: no new connections, sessions
+end after the command under way, delivery finishes or gives up what it is doing, storage closes.
 
 A configuration that cannot be used, a socket that cannot be bound and a state directory that is in use end
 the process with exit status 1 and a line on standard error that says what and where. On SIGHUP the
@@ -15,6 +16,7 @@ configuration is read again; one with an error is refused whole and the old one 
 
 import gc
 import os
+import secrets
 import signal
 import sys
 import time
@@ -33,15 +35,17 @@ from mailserver.control.server import Control
 from mailserver.listening import open_many_files
 from mailserver.logfile import Log, log_of
 from mailserver.machine.back import Back
-from mailserver.machine.counters import Counters
+from mailserver.machine.counters import Counters, Ledger
 from mailserver.machine.front import Front
 from mailserver.machine.storage import Storage
 from mailserver.net.certificates import BadCertificate
-from mailserver.settings import unable, unchangeable, unwise
+from mailserver.settings import as_begun, unable, unchangeable, unwise, worker_count
 from mailserver.spool.schema import SpoolUnusable
-from mailserver.state import StateDirectory, StateInUse, running_pid
+from mailserver.state import StateDirectory, StateInUse, await_orphans, running_pid
 from mailserver.supervisor import Supervisor
 from mailserver.threads import Pool
+from mailserver.workers.house import Workers
+from mailserver.workers.worker import Beginning
 
 __all__ = ["MailServer", "Options", "makeService"]
 
@@ -106,17 +110,25 @@ class MailServer(Service):
     def __init__(self, reactor: Any, config: Config, log: Log | None = None) -> None:
         self._reactor = reactor
         self._log = log
-        self._config = config
+        self._begun = self._config = config
         self._state = StateDirectory(config.state)
         self._supervisor = Supervisor(reactor, os.environ)
+        self._key = secrets.token_bytes(32)
         self._chores = Pool("chores", 1, reactor.callFromThread)
+        workers = worker_count(config.workers, len(os.sched_getaffinity(0)))
         self._storage = Storage(reactor, config)
-        self._counters = Counters(reactor, config, self._storage)
-        self._front = Front(reactor, config, self._storage, self._counters, self._chores)
+        self._ledger = ledger = Ledger(reactor, config)
+        self._counters = Counters(reactor, config, self._storage, ledger.meet, ledger.devices)
+        self._front = Front(reactor, config, self._storage, self._counters, self._chores, self._key)
         self._listeners = self._front.listeners
         self._back = Back(reactor, config, self._storage, self._listeners.bound, self._chores)
+        self._workers = Workers(reactor, workers, self._storage, self._counters, ledger, self._back.wake)
         # The administrator's verbs: to add some, add a table.
-        verbs = {**self._back.verbs(), **access_verbs(self._counters.lockout)}
+        verbs = {
+            **self._back.verbs(),
+            **access_verbs(self._counters.lockout),
+            **self._workers.verbs(),
+        }
         self._control = Control(reactor, config.state / "run" / "control", verbs)
 
     # --- start --------------------------------------------------------------------------------------
@@ -130,6 +142,7 @@ class MailServer(Service):
     def privilegedStartService(self) -> None:
         """Bind the sockets, while we may still be root. Raises ``SystemExit(1)`` when one cannot be bound."""
         open_many_files()
+        await_orphans(self._config.state)  # they may have the sockets
         refusals = self._listeners.bind(self._config.listen)
         if refusals:
             pid = running_pid(self._config.state)
@@ -146,13 +159,30 @@ class MailServer(Service):
         try:
             self._state.acquire()
             self._front.load_certificates(self._config)
-            self._storage.start(self._state)
-            self._counters.start()
+            self._storage.start(self._state, is_shared=len(self._workers) > 0)
+            self._ledger.start()
             self._front.start(self._state)
         except (StateInUse, BadCertificate, SpoolUnusable, OSError) as refusal:
             _refuse(refusal)
         self._chores.start()
         self._back.start(self._config)
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        if self._workers:
+            self._listeners.hold()
+            self._reactor.callWhenRunning(self._open_doors)
+        else:
+            self._announce()
+
+    def _open_doors(self) -> None:
+        """Have the workers begin; then tell that we are there."""
+        doors = self._listeners.doors()
+        beginning = Beginning(self._config, tuple(door for door, _ in doors), len(self._workers), self._key)
+        starting = self._workers.start(beginning, [descriptor for _, descriptor in doors], self._state.lock)
+        _ = Deferred.fromCoroutine(starting).addCallback(lambda _: self._announce()).addErrback(_broken)
+
+    def _announce(self) -> None:
+        if not self.running:
+            return  # the stop came first
         listeners = self._listeners.bound()
         for listener in listeners:
             journal.listening(listener.service, listener.host, listener.port)
@@ -160,7 +190,6 @@ class MailServer(Service):
             journal.warned("configuration", problem)
         self._control.start()
         self._state.announce(listeners)
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         if self._log is not None:
             self._log.begin(self._reactor.callLater)
         _keep_what_is_built()
@@ -191,6 +220,7 @@ class MailServer(Service):
             return
         for part in (self._storage, self._counters, self._front, self._back):
             part.reload(config)
+        await self._workers.reload(as_begun(self._begun, config))
         warnings = (*config.problems, *unwise(config, os.geteuid()), *unchangeable(self._config, config))
         for problem in warnings:
             journal.warned("configuration", problem)
@@ -207,10 +237,13 @@ class MailServer(Service):
 
     async def _stop(self) -> None:
         self._storage.rest()
+        # They first: closing what they listen on would be an error to them.
+        await self._workers.close()
         await self._listeners.stop()
         await self._control.stop()
         await self._front.drain(_FAREWELL)
-        await self._counters.stop()
+        await self._workers.stop()
+        await self._ledger.stop()
         await self._back.stop(_FAREWELL)
         await self._storage.stop()
         self._front.stop()

@@ -21,6 +21,7 @@ from mailserver.smtp.reception import Limits, Rules
 from mailserver.spool.free import affordable
 
 __all__ = [
+    "as_begun",
     "connection_rules",
     "deadlines",
     "lockout_rules",
@@ -30,7 +31,10 @@ __all__ = [
     "unable",
     "unchangeable",
     "unwise",
+    "worker_count",
 ]
+
+_FOR_LIFE = ("hostname", "state", "workers", "listen", "dns")
 
 
 def reception_rules(config: Config) -> Rules:
@@ -114,9 +118,18 @@ def unwise(config: Config, uid: int) -> list[Problem]:
 
 def unchangeable(old: Config, new: Config) -> list[str]:
     """What differs and is not gone by before the next start, each with what to say of it."""
-    names = ("hostname", "state", "workers", "listen", "dns")
-    changed = [name for name in names if _spelled(old, name) != _spelled(new, name)]
+    changed = [name for name in _FOR_LIFE if _spelled(old, name) != _spelled(new, name)]
     return [f"{name}: the change takes effect at the next start" for name in changed]
+
+
+def as_begun(begun: Config, now: Config) -> Config:
+    """The configuration that is gone by: ``now``, but for what does not change before the next start."""
+    return evolve(now, **{name: getattr(begun, name) for name in _FOR_LIFE})
+
+
+def worker_count(workers: int | str, cores: int) -> int:
+    """How many processes accept, by the ``workers`` key and the cores that this process may use."""
+    return (cores if cores > 1 else 0) if isinstance(workers, str) else workers
 
 
 def _spelled(config: Config, name: str) -> object:

@@ -2,6 +2,7 @@
 
 ``run/lock`` is held with ``flock`` for as long as the server lives; the kernel lets go of it when the
 process ends, however it ends, so a crash leaves no lock behind. It holds the process id of whoever has it.
+A server's workers hold it too: when their parent is killed they end, and the next server begins after them.
 ``secret/`` holds random octets that must be the same at the next start.
 ``run/listeners.json`` lists what listens where, for tools and tests; it is there while the server listens.
 """
@@ -10,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +19,10 @@ from attrs import frozen
 
 from mailserver.files import put_file, sync_directory
 
-__all__ = ["Listener", "StateDirectory", "StateInUse", "running_pid"]
+__all__ = ["Listener", "StateDirectory", "StateInUse", "await_orphans", "running_pid"]
+
+_ORPHANS_END = 15.0
+"""Seconds within which the workers of a server that was killed have ended."""
 
 
 class StateInUse(Exception):
@@ -46,8 +51,10 @@ class StateDirectory:
     def acquire(self) -> None:
         """Make the directory where it is missing and lock it.
 
-        Raises :class:`StateInUse`, or ``OSError`` when it cannot be made.
+        Blocks until the workers of a server that was killed have ended. Raises :class:`StateInUse`, or
+        ``OSError`` when it cannot be made.
         """
+        await_orphans(self.path)
         run = self.path / "run"
         missing = [path for path in (run, *run.parents) if not path.exists()]
         # Mail and passwords lie below: nobody else is to look in. The mode of one that exists is its owner's.
@@ -68,6 +75,11 @@ class StateDirectory:
         os.write(lock, f"{os.getpid()}\n".encode())
         self._lock = lock
         self._listeners.unlink(missing_ok=True)
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that holds the lock; whoever inherits it holds the lock as well."""
+        return self._lock
 
     def announce(self, listeners: Sequence[Listener]) -> None:
         """Write ``listeners.json``, whole or not at all."""
@@ -109,6 +121,19 @@ class StateDirectory:
 
 def running_pid(state: Path) -> int | None:
     """The process id of the server that has this state directory; ``None`` when none has."""
+    pid = _holder(state)
+    return pid if pid and _is_alive(pid) else None
+
+
+def await_orphans(state: Path) -> None:
+    """Wait, blocking, while nobody has this state directory but the workers of a server that was killed."""
+    until = time.monotonic() + _ORPHANS_END
+    while (pid := _holder(state)) is not None and not _is_alive(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _holder(state: Path) -> int | None:
+    """Who locked the state directory, if it is locked; he may be dead. 0: he has not said yet."""
     try:
         lock = os.open(state / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -117,8 +142,20 @@ def running_pid(state: Path) -> int | None:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(lock, 32).strip()
-        return int(pid) if pid else None
+        return int(pid) if pid else 0
     else:
         return None
     finally:
         os.close(lock)
+
+
+def _is_alive(pid: int) -> bool:
+    if not pid:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

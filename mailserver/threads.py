@@ -13,6 +13,7 @@ accepted is done.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +40,8 @@ class Batcher(Generic[Job, Result]):
     :param perform: called in the thread with the waiting jobs, oldest first and at most ``most`` of
         them; returns one result, or one exception, for each.
     :param call: ``reactor.callFromThread``.
+    :param turn: waits, in the thread, until it is this batcher's turn among several, and ends the turn. What
+        comes while it waits is part of the batch. Whatever it raises is raised to all of the batch.
     """
 
     def __init__(
@@ -47,10 +50,12 @@ class Batcher(Generic[Job, Result]):
         perform: Callable[[Sequence[Job]], Sequence[Result | Exception]],
         call: CallFromThread,
         most: int = 256,
+        turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._perform = perform
         self._call = call
         self._most = most
+        self._turn = turn
         # Each job with who waits for it; None behind the last one. One lock in C, not several in Python.
         self._waiting: SimpleQueue[tuple[Job, Deferred[Result]] | None] = SimpleQueue()
         self._stopping = False
@@ -86,30 +91,28 @@ class Batcher(Generic[Job, Result]):
 
     def _do_batch(self) -> bool:
         # A function of its own, so that an idle thread holds on to nothing of its last batch.
-        batch = self._next_batch()
-        if not batch:
+        entry = self._waiting.get()
+        if entry is None:
             return False
-        waiting = [done for _, done in batch]
+        batch = [entry]
         try:
-            results = self._perform([job for job, _ in batch])
+            with self._turn():
+                self._fill(batch)
+                results = self._perform([job for job, _ in batch])
         except BaseException:
-            self._call(_fail_all, waiting, Failure())
+            self._call(_fail_all, [done for _, done in batch], Failure())
         else:
-            self._call(_finish_all, waiting, results)
+            self._call(_finish_all, [done for _, done in batch], results)
         return True
 
-    def _next_batch(self) -> list[tuple[Job, "Deferred[Result]"]]:
-        """What waits, once something does; nothing once the last job is done."""
-        batch = []
-        entry = self._waiting.get()
-        while entry is not None:
-            batch.append(entry)
-            if len(batch) == self._most or self._waiting.empty():
-                return batch
+    def _fill(self, batch: list[tuple[Job, "Deferred[Result]"]]) -> None:
+        """Add what else waits."""
+        while len(batch) < self._most and not self._waiting.empty():
             entry = self._waiting.get()
-        if batch:
-            self._waiting.put(None)  # for the next time
-        return batch
+            if entry is None:
+                self._waiting.put(None)  # for the next time
+                return
+            batch.append(entry)
 
 
 def _finish_all(waiting: Sequence["Deferred[Any]"], results: Sequence[object]) -> None:

@@ -1,23 +1,12 @@
 """This server, as it ships: log to a file, history and restorable mail kept, all defaults but those below."""
 
-import json
 from pathlib import Path
-
-from attrs import frozen
 
 from benchmarks.peers.server import CROWD, HERE, PASSWORD, QUEUE, Place, Server
 from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess, Site
 
 __all__ = ["Ours"]
-
-
-@frozen
-class _Site(Site):
-    workers: int | str = 0
-
-    def text(self) -> str:
-        return f"workers = {json.dumps(self.workers)}\n{super().text()}"
 
 
 class Ours(Server):
@@ -38,7 +27,7 @@ class Ours(Server):
         }
         users = "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in CROWD)
         self._server = ServerProcess(
-            place.directory, _Site({HERE: users}, hostname="mx.bench.test", tables=tables, workers=workers)
+            place.directory, Site({HERE: users}, hostname="mx.bench.test", tables=tables, workers=workers)
         )
 
     def start(self) -> None:

@@ -11,8 +11,8 @@ all of a count in ``seconds``; a lock lasts ``seconds``. A right password clears
 the address's, or one's own account would pay for guesses at others.
 
 Promises: an answer costs no more however many there are; the memory is bounded, those not seen for longest
-being forgotten first. All is forgotten when the process ends. An address that is none, as a UNIX socket's, is
-never locked out, nor is an exempt one.
+being forgotten first. All is forgotten when the server ends. An address that is none, as a UNIX socket's, is
+never locked out, nor is an exempt one. Several processes may keep one memory (IShared): guesses are told.
 """
 
 import math
@@ -20,12 +20,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
+from typing import Any
 
-from attrs import define, field, frozen
+from attrs import astuple, define, field, frozen
 from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.interfaces import ILockout, Lock, Verdict
+from mailserver.interfaces import ILockout, IShared, Lock, Verdict
 from mailserver.model.source import BUILT_IN, Source
 
 __all__ = ["Lockout", "LockoutRules", "network_of"]
@@ -65,17 +66,25 @@ _Key = tuple[str, str]
 """The client's network, and the account; empty: all of them."""
 
 
-@implementer(ILockout)
+@implementer(ILockout, IShared)
 class Lockout:
     """The counts.
 
-    :param now: seconds on a clock that nobody sets.
+    :param now: seconds on a clock that nobody sets, the same for all processes.
+    :param locked: told the client, the account and the seconds of each new lock.
     :ivar rules: may be replaced at any time.
     """
 
-    def __init__(self, rules: LockoutRules, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        rules: LockoutRules,
+        now: Callable[[], float],
+        locked: Callable[[str, str, float], None] = journal.locked,
+    ) -> None:
         self.rules = rules
+        self.tell: Callable[[Any], None] = lambda news: None
         self._now = now
+        self._locked = locked
         self._counts: OrderedDict[_Key, _Count] = OrderedDict()
 
     def judge(self, client: str, account: str) -> Verdict:
@@ -94,6 +103,10 @@ class Lockout:
         keys = self._keys(client, account)
         if not keys:
             return 0.0
+        self.tell(["failed", client, account[:_LONGEST_NAME], guess.hex()])
+        return self._fail(keys, guess)
+
+    def _fail(self, keys: tuple[_Key, ...], guess: bytes) -> float:
         whole, single = (self._count(key) for key in keys)
         if not guess or guess != single.guess:
             single.guess = guess
@@ -103,8 +116,11 @@ class Lockout:
 
     def succeeded(self, client: str, account: str) -> None:
         """See :class:`ILockout`."""
-        for key in self._keys(client, account)[1:]:
-            self._counts.pop(key, None)
+        if self._succeed(client, account):
+            self.tell(["succeeded", client, account[:_LONGEST_NAME]])
+
+    def _succeed(self, client: str, account: str) -> bool:
+        return any(self._counts.pop(key, None) for key in self._keys(client, account)[1:])
 
     def locks(self) -> tuple[Lock, ...]:
         """See :class:`ILockout`."""
@@ -117,10 +133,39 @@ class Lockout:
 
     def lift(self, client: str) -> int:
         """See :class:`ILockout`."""
+        self.tell(["lifted", client])
+        return self._lift(client)
+
+    def _lift(self, client: str) -> int:
         network = network_of(client) or client
         found = [key for key in self._counts if key[0] == network]
         now = self._now()
         return sum(self._counts.pop(key).locked > now for key in found)
+
+    # --- in several processes
+
+    def hear(self, news: Any, source: int) -> None:
+        """See :class:`IShared`."""
+        match news:
+            case "failed", client, account, guess:
+                if keys := self._keys(client, account):
+                    self._fail(keys, bytes.fromhex(guess))
+            case "succeeded", client, account:
+                self._succeed(client, account)
+            case "lifted", client:
+                self._lift(client)
+
+    def lost(self, source: int) -> None:
+        """See :class:`IShared`. What was guessed there stays guessed."""
+
+    def remember(self) -> Any:
+        """See :class:`IShared`."""
+        return [(*key, *astuple(count)[:-1], count.guess.hex()) for key, count in self._counts.items()]
+
+    def recall(self, memory: Any) -> None:
+        """See :class:`IShared`."""
+        for client, account, level, touched, locked, guess in memory:
+            self._counts[client, account] = _Count(level, touched, locked, bytes.fromhex(guess))
 
     def _keys(self, client: str, account: str) -> tuple[_Key, ...]:
         network = network_of(client)
@@ -145,7 +190,7 @@ class Lockout:
         if count.level > most - 1:
             count.locked = self._now() + self.rules.seconds
             count.level = 0.0
-            journal.locked(*key, self.rules.seconds)
+            self._locked(*key, self.rules.seconds)
 
 
 @lru_cache(4096)  # asked several times for every session

@@ -5,17 +5,20 @@ before, the share that lies within the last 60 minutes: a sliding window in two 
 not counted, so whoever keeps trying is let in as soon as there is room.
 
 Promises: a question costs no more however many are counted; the memory is bounded, those not seen for longest
-being forgotten first. All is forgotten when the process ends.
+being forgotten first. All is forgotten when the server ends. Several processes count together (IShared): each
+tells what it has taken.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field, frozen
+from zope.interface import implementer
 
 from mailserver.access.lockout import network_of
 from mailserver.access.profiles import Allowance, Over, Profile
-from mailserver.interfaces import Verdict
+from mailserver.interfaces import IShared, Verdict
 from mailserver.model.envelope import Origin
 from mailserver.model.source import BUILT_IN, Source
 
@@ -83,13 +86,15 @@ def allowances(rules: RateRules, profile: Profile | None, origin: Origin) -> lis
     return [(key, it) for key, it in found if it.messages or it.recipients]
 
 
+@implementer(IShared)
 class Rates:
     """The counts.
 
-    :param now: seconds on a clock that nobody sets.
+    :param now: seconds on a clock that nobody sets, the same for all processes.
     """
 
     def __init__(self, now: Callable[[], float], remembered: int = _REMEMBERED) -> None:
+        self.tell: Callable[[Any], None] = lambda news: None
         self._now = now
         self._remembered = remembered
         self._counts: OrderedDict[_Key, _Counts] = OrderedDict()
@@ -107,15 +112,54 @@ class Rates:
             counts = self._find(key)
             verdict = self._judge(key, counts, allowance, messages, recipients)
             if not verdict.allowed:
-                news, counts.over = not counts.over, True
+                news = self._note(key, counts, over=True)
                 excess = Excess(verdict, allowance.over, news)
                 if allowance.over is not Over.HOLD:
                     return excess
         for key, _ in asked:
-            counts = self._find(key)
-            counts.messages.now += messages
-            counts.recipients.now += recipients
+            self._add(self._find(key), messages, recipients)
+        self.tell(["taken", [key for key, _ in asked], messages, recipients])
         return excess
+
+    def _add(self, counts: _Counts, messages: int, recipients: int) -> None:
+        counts.messages.now += messages
+        counts.recipients.now += recipients
+
+    def _note(self, key: _Key, counts: _Counts, over: bool) -> bool:
+        """Note that something is over its rate, or is no more; whether that is new."""
+        is_new, counts.over = counts.over != over, over
+        if is_new:
+            self.tell(["over", key, over])
+        return is_new
+
+    # --- in several processes
+
+    def hear(self, news: Any, source: int) -> None:
+        """See :class:`IShared`."""
+        match news:
+            case "taken", keys, messages, recipients:
+                for kind, name in keys:
+                    counts = self._find((kind, name))
+                    self._level(counts.messages)
+                    self._level(counts.recipients)
+                    self._add(counts, messages, recipients)
+            case "over", (kind, name), over:
+                self._find((kind, name)).over = over
+
+    def lost(self, source: int) -> None:
+        """See :class:`IShared`. What was sent there is sent."""
+
+    def remember(self) -> Any:
+        """See :class:`IShared`."""
+        return [
+            (*key, _figures(counts.messages), _figures(counts.recipients), counts.over)
+            for key, counts in self._counts.items()
+        ]
+
+    def recall(self, memory: Any) -> None:
+        """See :class:`IShared`."""
+        for kind, name, messages, recipients, over in memory:
+            self._counts[kind, name] = _Counts(_Count(*messages), _Count(*recipients), over)
 
     def _judge(
         self, key: _Key, counts: _Counts, allowance: Allowance, messages: int, recipients: int
@@ -128,7 +172,7 @@ class Rates:
             if most and more and self._level(count) + more > most:
                 within = Verdict(False, f"{' '.join(key)}: over {most} {word} an hour", allowance.source)
         if counts.over and self._is_calm(counts, allowance):
-            counts.over = False
+            self._note(key, counts, over=False)
         return within
 
     def _is_calm(self, counts: _Counts, allowance: Allowance) -> bool:
@@ -150,3 +194,7 @@ class Rates:
         if len(self._counts) > self._remembered:
             self._counts.popitem(last=False)
         return counts
+
+
+def _figures(count: _Count) -> tuple[int, int, int]:
+    return count.hour, count.before, count.now

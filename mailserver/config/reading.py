@@ -227,8 +227,6 @@ class _Reading:
         yield from self._listen_problems()
         yield from network_problems(self._file, self._source)
         yield from route_problems(self._file, self._source, self.path)
-        if self._file.workers != 0:
-            yield self._warn("this version runs in one process, whatever the number", "workers")
         if self._file.limits.recipients < 100:
             yield self._warn("RFC 5321 §4.5.3.1.8 asks for at least 100", "limits", "recipients")
         if self._file.limits.message_size < 64 * 1024:

@@ -2,8 +2,8 @@
 
 Hashing goes on in a :class:`~mailserver.threads.Pool` of its own: a storm of logins delays logins, not mail.
 A name that does not exist costs the same hashing as one that does, in the scheme usual in its domain, and
-gets the same answer. A password that was right is known again for a while without hashing, by a keyed
-BLAKE2 of it and of the stored hash, under a key that never leaves the process; a user who is disabled or
+gets the same answer. A password that was right is known again for a while without hashing, by a keyed BLAKE2
+of it and of the stored hash, under a key that never leaves the server's memory; a user who is disabled or
 gone, or whose stored hash is another one, is never known again. POP3 clients that poll every minute would
 otherwise cost a core.
 
@@ -66,17 +66,25 @@ class Checker:
     :param clock: for the delay of an answer, and for how long a password is known again.
     :ivar remember: for how many seconds after it was hashed a right password is known again; 0: not at all.
         May be changed at any time.
+    :param key: random octets, the same for all processes that share a lockout.
     """
 
     credentialInterfaces = (IUsernamePassword, IProof)
 
-    def __init__(self, directory: Directory, pool: Pool, lockout: ILockout, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        pool: Pool,
+        lockout: ILockout,
+        clock: IReactorTime,
+        key: bytes = b"",
+    ) -> None:
         self._directory = directory
         self._pool = pool
         self._lockout = lockout
         self._clock = clock
         self.remember = _REMEMBER
-        self._key = secrets.token_bytes(32)
+        self._key = key or secrets.token_bytes(32)
         self._known: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def requestAvatarId(self, credentials: ICredentials) -> "Deferred[Any]":

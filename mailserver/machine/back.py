@@ -122,6 +122,10 @@ class Back:
 
     # --- life
 
+    def wake(self) -> None:
+        """Look for mail: some may have come."""
+        self._runner.wake()
+
     def start(self, config: Config) -> None:
         """Begin to deliver. The sockets are bound: only now are our own addresses known."""
         self._direct(config)

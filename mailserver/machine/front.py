@@ -46,11 +46,12 @@ class Front:
     """The side that accepts.
 
     :param chores: a thread for what takes a moment.
+    :param key: under which passwords that were right, and guesses, are remembered; the same in all processes.
     :ivar listeners: what listens where.
     """
 
     def __init__(
-        self, reactor: Any, config: Config, storage: Storage, counters: Counters, chores: Pool
+        self, reactor: Any, config: Config, storage: Storage, counters: Counters, chores: Pool, key: bytes
     ) -> None:
         self._storage = storage
         self._counters = counters
@@ -58,7 +59,7 @@ class Front:
         self._office = self._build_office(reactor, config, chores)
         self._certificates = Certificates()
         self._certificates.oldest = self._oldest_tls
-        self._sessions = self._build_sessions(reactor, config, self._build_logins(reactor))
+        self._sessions = self._build_sessions(reactor, config, self._build_logins(reactor, key))
         self._take_rules(config)
         self.listeners = Listeners(reactor, self._sessions, self._certificates, self._is_proxy)
 
@@ -66,7 +67,7 @@ class Front:
         """What is taken, from whom."""
         storage, directory = self._storage, self._storage.directory
         mailboxes = MailboxCourier(directory, storage.mailboxes)
-        direct = Direct(storage.spool, directory, mailboxes, storage.history.finished, time.time)
+        direct = Direct(storage.spool, directory, mailboxes, storage.finished, time.time)
         free = FreeSpace(config.state, chores.run, reactor.seconds)
         return Office(
             config.hostname,
@@ -80,13 +81,13 @@ class Front:
             free.look,
         )
 
-    def _build_logins(self, reactor: Any) -> Logins:
+    def _build_logins(self, reactor: Any, key: bytes) -> Logins:
         """How people log in, by whatever protocol."""
         directory = self._storage.directory
         self._passwords = login_pool(reactor.callFromThread)
         self._verifiers = Verifiers(directory, b"")  # the key is read at the start
         realm = Realm({IMailboxPOP3: self._open_maildrop, IMessageDeliveryFactory: self._make_sender})
-        self._checker = Checker(directory, self._passwords, self._counters.lockout, reactor)
+        self._checker = Checker(directory, self._passwords, self._counters.lockout, reactor, key)
         return Logins(Portal(realm, [self._checker]), self._verifiers.mechanisms, self._may_log_in_plainly)
 
     def _build_sessions(self, reactor: Any, config: Config, logins: Logins) -> dict[str, SessionFactory]:

@@ -1,11 +1,13 @@
 """Storage: who lives here, where mail rests, where it waits.
 
 Both sides of the server stand on it, the one that accepts (:mod:`mailserver.machine.front`) and the one that
-delivers (:mod:`mailserver.machine.back`).
+delivers (:mod:`mailserver.machine.back`). Where they are several processes, the one that delivers starts it,
+and keeps it up; the others join.
 """
 
 import secrets
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,11 +26,15 @@ from mailserver.settings import relay_domains
 from mailserver.spool.history import FILE as HISTORY
 from mailserver.spool.history import History
 from mailserver.spool.store import Spool
+from mailserver.spool.story import Story
 from mailserver.state import StateDirectory
 
-__all__ = ["Storage"]
+__all__ = ["Finished", "Storage"]
 
 _log = Logger()
+
+Finished = Callable[[Iterable[Story]], None]
+"""Is told the stories of mail: :meth:`mailserver.spool.history.History.finished`."""
 
 _DAY = 86400.0
 
@@ -40,10 +46,11 @@ class Storage:
     :ivar senders: under which addresses forwarded mail goes out.
     :ivar mailboxes: where mail rests.
     :ivar spool: where it waits.
+    :param finished: told of mail that has ended here; ``None``: the history is.
     :ivar history: what became of it.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, finished: Finished | None = None) -> None:
         call = reactor.callFromThread
         self.senders = Senders(time.time, b"", config.forwarding.srs)  # the key is read at the start
         self.directory = Directory(config.tree, config.hostname, self.senders)
@@ -51,21 +58,32 @@ class Storage:
         self.mailboxes = MailStore(config.state / "mail", config.hostname, time.time, call)
         spool = config.state / "spool"
         self.history = History(spool / HISTORY, time.time, call, config.delivery.history)
-        self.spool = Spool(spool, time.time, call, secrets.randbits, max(config.delivery.schedule.waits))
-        self.spool.history = self.history
+        self.finished: Finished = finished or self.history.finished
+        waits = config.delivery.schedule.waits
+        self.spool = Spool(spool, time.time, call, secrets.randbits, max(waits))
         self._notices = QuotaNotices(config.hostname, self.spool, time.time)
         self.mailboxes.on_filling = self._warn_of_filling
         self._tidying = LoopingCall(lambda: Deferred.fromCoroutine(self.mailboxes.tidy()))
         self._tidying.clock = reactor
         self._keep_mailboxes(config)
 
-    def start(self, state: StateDirectory) -> None:
-        """Open all of it; blocks. Raises ``SpoolUnusable`` or ``OSError``."""
+    def start(self, state: StateDirectory, is_shared: bool) -> None:
+        """Open all of it; blocks. Raises ``SpoolUnusable`` or ``OSError``.
+
+        :param is_shared: other processes will join.
+        """
         self.senders.key = state.secret("senders")
         globalLogPublisher.addObserver(self.history)
-        self.spool.start()
+        self.spool.history = self.history
+        self.spool.start(is_shared)
         self.mailboxes.start()
         _ = self._tidying.start(_DAY, now=False).addErrback(_broken)
+
+    def join(self, state: StateDirectory) -> None:
+        """Open what another process has started; blocks. Raises ``SpoolUnusable`` or ``OSError``."""
+        self.senders.key = state.secret("senders")
+        self.spool.join()
+        self.mailboxes.start()
 
     def reload(self, config: Config) -> None:
         """Go by another configuration."""

@@ -15,6 +15,7 @@ Everything here blocks on the disk.
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 from cryptography import x509
@@ -65,6 +66,14 @@ class Credentials:
     key: PrivateKeyTypes = field(repr=False)
     name: str = ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process of this server: in PEM, which is how they were read."""
+        chain = b"".join(link.public_bytes(serialization.Encoding.PEM) for link in self.chain)
+        key = self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return _from_pem, (self.file, chain, key, self.name)
+
     @property
     def carried(self) -> frozenset[str]:
         """The names that the certificate carries, in lower case, wildcards as ``*.example.org``."""
@@ -88,6 +97,11 @@ class Credentials:
                 context.add_extra_chain_cert(link)
         except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
             raise BadCertificate(self.file, f"not usable for TLS: {error}") from error
+
+
+def _from_pem(file: Path, chain: bytes, key: bytes, name: str) -> Credentials:
+    links = x509.load_pem_x509_certificates(chain)
+    return Credentials(file, tuple(links), serialization.load_pem_private_key(key, None), name)
 
 
 # --- reading -----------------------------------------------------------------------------------------

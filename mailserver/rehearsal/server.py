@@ -32,6 +32,7 @@ class Site:
     :ivar dns: ``host:port`` of the DNS server.
     :ivar tables: more text for ``mailserver.toml``, by table: ``{"delivery": 'retry = ["1s"]'}``.
     :ivar services: the services to listen with, each on a free port.
+    :ivar workers: how many processes accept, or ``auto``.
     """
 
     users: Mapping[str, str]
@@ -42,6 +43,7 @@ class Site:
     tables: Mapping[str, str] = field(factory=dict)
     services: tuple[str, ...] = ("smtp", "pop3")
     interface: str = "127.0.0.1"
+    workers: int | str = 0
 
     def write(self, directory: Path) -> Path:
         """Write the configuration below ``directory``; returns the path of ``mailserver.toml``."""
@@ -59,6 +61,7 @@ class Site:
     def text(self) -> str:
         """``mailserver.toml``."""
         lines = [f'hostname = "{self.hostname}"', 'state = "../var"', 'domains = "domains"']
+        lines += [f"workers = {json.dumps(self.workers)}"] if self.workers else []
         for service in self.services:
             lines += [
                 "[[listen]]",
@@ -87,7 +90,7 @@ class ServerProcess:
         self.log = directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, patience: float = 30.0, environment: Mapping[str, str] | None = None) -> None:
+    def start(self, patience: float = 60.0, environment: Mapping[str, str] | None = None) -> None:
         """Start it and return when it listens. Raises :class:`StartFailed`."""
         # What an earlier life left behind must not be mistaken for this one's.
         self._listeners.unlink(missing_ok=True)

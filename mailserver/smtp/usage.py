@@ -4,24 +4,26 @@ Mail is counted recipient by recipient, before it is taken: a client learns at R
 is over a rate that says ``hold`` is taken all the same, and ``Envelope.marks["hold"]`` says why it is to be
 held in the queue.
 
-A store of acquaintances that fails holds nobody's mail: it is journal trouble.
+A store of acquaintances that fails holds nobody's mail: it is journal trouble. About whom the admin has been
+told, several processes remember together (IShared).
 """
 
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError
+from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.access.devices import Devices
 from mailserver.access.profiles import Profile
 from mailserver.access.rates import Excess, RateRules, Rates, allowances
-from mailserver.interfaces import Verdict
+from mailserver.interfaces import IShared, Verdict
 from mailserver.model.address import Address
 from mailserver.model.envelope import Origin
 
-__all__ = ["Meet", "Usage"]
+__all__ = ["Devices", "Meet", "Usage"]
 
 Meet = Callable[[str, str, int, float], Awaitable[bool]]
 """Whether a user may write to a recipient: :meth:`mailserver.access.acquaintances.Acquaintances.meet`."""
@@ -30,6 +32,17 @@ _DAY = 86400.0
 _REMEMBERED = 1000
 
 
+class Devices(Protocol):
+    """Who is told of clients of listed networks: :class:`mailserver.access.devices.Devices`."""
+
+    def sent(self, origin: Origin, profile: Profile, recipients: int) -> None:
+        """A message came from one."""
+
+    def refused(self, origin: Origin, profile: Profile, error: str) -> None:
+        """One was told that it may not."""
+
+
+@implementer(IShared)
 class Usage:
     """The counts of all sessions.
 
@@ -47,6 +60,7 @@ class Usage:
         alarm: Callable[[Origin, Verdict], None] = lambda origin, verdict: None,
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self.tell: Callable[[Any], None] = lambda news: None
         self._rates = rates
         self._meet = meet
         self._devices = devices
@@ -101,8 +115,27 @@ class Usage:
         now = self._now()
         if now - self._told.get(user, -math.inf) < _DAY:
             return False
+        self._note(user, now)
+        self.tell([user, now])
+        return True
+
+    def _note(self, user: str, now: float) -> None:
         self._told[user] = now
         self._told.move_to_end(user)
         if len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
-        return True
+
+    def hear(self, news: Any, source: int) -> None:
+        """See :class:`IShared`."""
+        self._note(*news)
+
+    def lost(self, source: int) -> None:
+        """See :class:`IShared`. Who was told was told."""
+
+    def remember(self) -> Any:
+        """See :class:`IShared`."""
+        return list(self._told.items())
+
+    def recall(self, memory: Any) -> None:
+        """See :class:`IShared`."""
+        self._told.update(memory)

@@ -146,6 +146,10 @@ class History:
         for story in stories:
             self._add(Event(story.at, "finished", story.facts()))
 
+    def finished_elsewhere(self, at: float, facts: Mapping[str, Any]) -> None:
+        """So has a message that another process of this server had: its story's time and facts."""
+        self._add(Event(at, "finished", facts))
+
     def _add(self, event: Event) -> None:
         if not self.keep:
             return

@@ -19,6 +19,10 @@ Failures: a full disk is :class:`~mailserver.interfaces.StorageFull`, anything e
 told to the journal, each once a minute at most. After an error of a commit nothing of it is there, except
 that a crash that follows at once may find it on the disk after all; the worst of that is a duplicate.
 
+Several processes may bring mail to one spool: one starts it (:meth:`Spool.start`), which opens, mends and
+sweeps it;
+the others join after that (:meth:`Spool.join`). They commit in turn, each a group.
+
 The clock may be wrong. Times are only compared, and nobody waits beyond ``longest_wait`` from now: whoever
 does, after the clock went back or at start, is due at once.
 
@@ -27,7 +31,7 @@ One process at a time delivers; who makes sure of that holds a lock on the state
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
@@ -38,6 +42,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver import journal
+from mailserver.files import locked
 from mailserver.interfaces import (
     Duty,
     IContent,
@@ -92,6 +97,9 @@ class Spool:
     on_arrival: Callable[[], None] | None = None
     """Called in the reactor's thread after each commit that made something due. Calls may be lost."""
 
+    on_orders: Callable[[StandingOrders], None] = staticmethod(lambda orders: None)
+    """Called in the reactor's thread with the orders that stand from now on."""
+
     history: History | None = None
     """Is told what becomes of mail; started and stopped with the spool. Set before the start."""
 
@@ -112,6 +120,7 @@ class Spool:
         self._entropy = entropy
         self._longest_wait = longest_wait
         self._disk = disk or Disk()
+        self._is_shared = False
         self._recent = Recent(memory)
         self._files = Pool("spool-files", _FILE_THREADS, call_from_thread, _FILE_BACKLOG)
         self._connections: list[sqlite3.Connection] = []
@@ -123,31 +132,62 @@ class Spool:
 
     # --- life
 
-    def start(self) -> None:
-        """Open the spool; blocks. Raises :class:`SpoolUnusable`: the server must not serve then."""
+    def start(self, is_shared: bool = False) -> None:
+        """Open the spool; blocks. Raises :class:`SpoolUnusable`: the server must not serve then.
+
+        :param is_shared: other processes will join it.
+        """
+        self._is_shared = is_shared
         now = self._now()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         try:
             opening.prepare(self._directory, self._disk, stamp, self._say)
-            writing = opening.open_writer(self._directory)
-            self._connections.append(writing)
-            opening.sweep(writing, self._directory, self._disk, self._say)
-            self._orders = read_orders(writing)
-            reading = schema.connect(self._directory / opening.DATABASE)
-            self._connections.append(reading)
-            copying = opening.open_checkpointer(self._directory)
-            self._connections.append(copying)
+            writer = self._connect()
+            opening.sweep(self._connections[0], self._directory, self._disk, self._say)
         except (OSError, sqlite3.Error) as error:
             raise SpoolUnusable(f"{self._directory}: {error}") from error
-        writer = Writer(writing, self._disk, self._contents, self._committed, self._complain)
         writer.perform([Recall(now, now + self._longest_wait)])
+        self._begin(writer)
+
+    def join(self) -> None:
+        """Open a spool that another process has started, to bring mail to it; blocks.
+
+        Nothing may be taken here. Raises :class:`SpoolUnusable`.
+        """
+        self._is_shared = True
+        try:
+            writer = self._connect()
+        except sqlite3.Error as error:
+            raise SpoolUnusable(f"{self._directory}: {error}") from error
+        self._begin(writer)
+
+    def _connect(self) -> Writer:
+        writing = opening.open_writer(self._directory)
+        self._connections.append(writing)
+        reading = schema.connect(self._directory / opening.DATABASE)
+        self._connections.append(reading)
         self._reader = Reader(reading, self._recent, self._complain)
-        self._writing: Batcher[Job, Any] = Batcher("spool-writer", writer.perform, self._call)
+        self._orders = read_orders(writing)
+        copying = opening.open_checkpointer(self._directory)
+        self._connections.append(copying)
+        self._checkpoints = Checkpoints(copying, self._complain)
+        writer = Writer(
+            writing, self._disk, self._contents, self._committed, self._complain, alone=not self._is_shared
+        )
+        writer.checkpoints = self._checkpoints
+        return writer
+
+    def _turn(self) -> AbstractContextManager[None]:
+        # SQLite takes one writer at a time. Whoever is not it would sleep and ask again; here he waits.
+        return locked(self._directory) if self._is_shared else nullcontext()
+
+    def _begin(self, writer: Writer) -> None:
+        self._writing: Batcher[Job, Any] = Batcher(
+            "spool-writer", writer.perform, self._call, turn=self._turn
+        )
         self._reading: Batcher[Callable[[], Any], Any] = Batcher(
             "spool-reader", self._reader.perform, self._call
         )
-        self._checkpoints = Checkpoints(copying, self._complain)
-        writer.checkpoints = self._checkpoints
         self._copying: Batcher[None, None] = Batcher("spool-log", self._checkpoints.perform, self._call)
         self._files.start()
         self._copying.start()
@@ -182,6 +222,10 @@ class Spool:
     def detains(self, envelope: Envelope) -> bool:
         """As :meth:`mailserver.interfaces.ISpool.detains`."""
         return HOLD in envelope.marks or self._orders.concern(envelope)
+
+    def obey(self, orders: StandingOrders) -> None:
+        """The administrator has given these to the process that has started the spool."""
+        self._orders = orders
 
     def _body(self, name: str) -> Body:
         return Body(self._disk, self._files, self._contents, name)
@@ -317,6 +361,7 @@ class Spool:
         """In the reactor's thread, before those who wait for the commit go on."""
         if changes.orders is not None:
             self._orders = changes.orders
+            self.on_orders(changes.orders)
         for envelope, octets in changes.stored:
             self._recent.put(envelope, octets)
         self._forget([job.duty for job in changes.settled])

@@ -201,6 +201,7 @@ class Writer:
     :param contents: where the files of large contents are.
     :param committed: told, in this thread, of the changes of each transaction once they are durable.
     :param complain: told, in this thread, of each error that is not one job's own.
+    :param alone: no other process writes.
     :ivar checkpoints: asked before each transaction whether the log is too long.
     """
 
@@ -213,8 +214,10 @@ class Writer:
         contents: Path,
         committed: Callable[[Changes], None],
         complain: Callable[[Exception], None],
+        alone: bool = True,
     ) -> None:
         self._connection = connection
+        self._alone = alone
         self._disk = disk
         self._contents = contents
         self._committed = committed
@@ -225,6 +228,8 @@ class Writer:
         """Do all jobs in one transaction; what each results in, or the trouble, for each."""
         results: list[Any] = []
         changes = Changes()
+        if not self._alone:
+            self._rules = None  # the administrator gives them to the process that delivers
         try:
             self._shorten_log()
             self._connection.execute("BEGIN IMMEDIATE")

@@ -171,7 +171,7 @@ class TestReload:
     def test_the_running_server_is_told(self, mailctl, signals, lock):
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "process 4711" in mailctl("reload")
-        assert signals == [(4711, signal.SIGHUP)]
+        assert [it for it in signals if it[1]] == [(4711, signal.SIGHUP)]  # 0 asks whether it lives
 
     def test_a_lock_that_nobody_holds_gets_no_signal(self, mailctl, signals, lock):
         assert "no server runs" in mailctl("reload", status=1)

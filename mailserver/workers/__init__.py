@@ -1,0 +1,3 @@
+"""Several processes: the one that delivers, and those that accept for it."""
+
+__all__: list[str] = []

@@ -1,0 +1,125 @@
+"""What runs between a worker and the process that started it: messages, over a pair of sockets.
+
+A message is a kind and facts, in what JSON can spell. All that is said in one turn of the reactor leaves as
+one frame, so that a busy worker costs its parent few wake-ups. Order is kept.
+
+Memory is bounded: whoever lets :data:`MOST_WAITING` messages lie is given up, and the channel is closed. Who
+can do without saying something asks :attr:`Channel.is_slow` first. A frame that is none closes the channel
+too.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import Int32StringReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["Channel"]
+
+MOST_WAITING = 500_000
+_SLOW = 20_000
+
+Heard = Callable[..., None]
+"""Is called with the facts of a message."""
+
+
+@implementer(IPushProducer)
+class Channel(Int32StringReceiver):
+    """One end.
+
+    :ivar heard: what is done about a message, by its kind; may be added to at any time.
+    :ivar closed: called once, when the channel is no more.
+    """
+
+    MAX_LENGTH = 512 * 1024 * 1024  # the configuration of many users is one message
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.heard: dict[str, Heard] = {}
+        self.closed: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._waiting: list[list[Any]] = []
+        self._leaving: IDelayedCall | None = None
+        self._blocked = True  # until there is a connection
+        self._finishing = False
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether so much waits that what can be left out should be."""
+        return len(self._waiting) >= _SLOW
+
+    def say(self, kind: str, *facts: Any) -> None:
+        """Say something soon. Never fails; what is said on a closed channel is lost."""
+        self._waiting.append([kind, *facts])
+        if self._leaving is None and not self._blocked:
+            self._leaving = self._clock.callLater(0, self._leave)
+        elif len(self._waiting) >= MOST_WAITING:
+            self._waiting.clear()
+            if self.transport is not None:
+                self._log.error("the other process does not read: the channel is closed")
+                self.abort()
+
+    def finish(self) -> None:
+        """Say what waits, then close."""
+        self._finishing = True
+        if not self._blocked:
+            self._leave()
+
+    def abort(self) -> None:
+        """Close at once."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _leave(self) -> None:
+        if self._leaving is not None and self._leaving.active():
+            self._leaving.cancel()
+        self._leaving = None
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self.sendString(json.dumps(waiting, separators=(",", ":")).encode("ascii"))
+        if self._finishing and not self._blocked:
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    # --- what Twisted calls
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.registerProducer(self, True)
+        self.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        self._blocked = True
+
+    def resumeProducing(self) -> None:
+        self._blocked = False
+        self._leave()
+
+    def stopProducing(self) -> None:
+        self._blocked = True
+
+    def stringReceived(self, string: bytes) -> None:
+        try:
+            messages = json.loads(string)
+            for kind, *facts in messages:
+                self.heard[kind](*facts)
+        except Exception:
+            self._log.failure("what the other process says is not understood: the channel is closed")
+            self.abort()
+
+    def lengthLimitExceeded(self, length: int) -> None:
+        self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._blocked = True
+        self._waiting.clear()
+        if self._leaving is not None and self._leaving.active():
+            self._leaving.cancel()
+        self._leaving = None
+        self.closed()

@@ -1,0 +1,209 @@
+"""A worker: a process that accepts, on sockets that its parent has bound, for the one that delivers.
+
+``python -m mailserver.workers.worker`` is started by :mod:`mailserver.workers.house` with these descriptors:
+3 is the channel, 4 holds the lock on the state directory, which ends with the last who holds it, and from 5
+on are the listening sockets. The first message says how to begin; then sessions begin, and the worker says
+that it is ready.
+
+It ends, after it has taken leave of its sessions, when it is told to, on SIGTERM, and when the channel is
+closed: without its parent it takes nothing more. What a terminal or an administrator signals to the whole
+server, SIGINT and SIGHUP, is its parent's business.
+"""
+
+import base64
+import pickle
+import signal
+import socket
+import time
+from functools import partial
+from typing import Any, NoReturn
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger, globalLogBeginner
+from twisted.python.failure import Failure
+
+from mailserver.config import Config
+from mailserver.listening import Door
+from mailserver.machine.counters import Counters
+from mailserver.machine.front import Front
+from mailserver.machine.storage import Storage
+from mailserver.net.certificates import BadCertificate
+from mailserver.spool.orders import StandingOrders
+from mailserver.state import StateDirectory
+from mailserver.threads import Pool
+from mailserver.workers import log
+from mailserver.workers.asking import Asking
+from mailserver.workers.channel import Channel
+from mailserver.workers.sharing import share
+
+__all__ = ["CHANNEL", "DOORS", "FAREWELL", "Beginning", "Worker", "pack", "unpack"]
+
+CHANNEL, LOCK, DOORS = 3, 4, 5
+"""File descriptors; doors are from the last one on."""
+
+FAREWELL = 5.0
+"""Seconds that sessions get to end by themselves."""
+
+_log = Logger()
+
+
+@frozen
+class Beginning:
+    """What a worker begins with.
+
+    :ivar config: what its parent goes by.
+    :ivar doors: the sockets, in the order of their descriptors.
+    :ivar count: how many workers there are.
+    :ivar key: see :class:`mailserver.machine.front.Front`.
+    """
+
+    config: Config
+    doors: tuple[Door, ...]
+    count: int
+    key: bytes
+
+
+def pack(value: Beginning | Config | StandingOrders) -> str:
+    """A value of the server's own, for a message."""
+    return base64.b64encode(pickle.dumps(value)).decode("ascii")
+
+
+def unpack(packed: str) -> Any:
+    """The value. Only a parent's word is taken for one."""
+    return pickle.loads(base64.b64decode(packed))  # noqa: S301 - our own parent is who runs us
+
+
+class Worker:
+    """The worker's composition root.
+
+    :param channel: to the parent.
+    """
+
+    def __init__(self, reactor: Any, channel: Channel, beginning: Beginning) -> None:
+        config = beginning.config
+        self._reactor = reactor
+        self._channel = channel
+        self._count = beginning.count
+        self._config = config
+        self._state = StateDirectory(config.state)
+        self._chores = Pool("chores", 1, reactor.callFromThread)
+        self._storage = Storage(reactor, config, partial(log.tell_stories, channel))
+        asking = Asking(channel)
+        self._counters = Counters(reactor, config, self._storage, asking.meet, asking, is_first=False)
+        self._front = Front(reactor, config, self._storage, self._counters, self._chores, beginning.key)
+        self._storage.spool.on_arrival = self._poke
+        channel.heard |= share(self._counters.shared, channel.say)
+        channel.heard |= {"answer": asking.answered, "reload": self.reload, "orders": self._obey}
+
+    def start(self, memory: dict[str, Any], doors: list[tuple[Door, int]]) -> None:
+        """Begin. Raises ``SpoolUnusable``, ``BadCertificate`` or ``OSError``."""
+        for name, part in self._counters.shared.items():
+            part.recall(memory[name])
+        self._front.load_certificates(self._config)
+        self._storage.join(self._state)
+        self._front.start(self._state)
+        self._chores.start()
+        self._front.listeners.adopt(doors, self._is_crowded)
+
+    def reload(self, packed: str) -> None:
+        """Go by another configuration, which the parent has read and found right."""
+        config: Config = unpack(packed)
+        try:
+            self._front.load_certificates(config)
+        except (BadCertificate, OSError) as refusal:
+            self._channel.say("reloaded", str(refusal))
+            return
+        for part in (self._storage, self._counters, self._front):
+            part.reload(config)
+        self._channel.say("reloaded", "")
+
+    async def stop(self) -> None:
+        """Take leave of all sessions, and close."""
+        await self._front.listeners.stop()
+        self._channel.say("closed")
+        await self._front.drain(FAREWELL)
+        await self._storage.stop()
+        self._front.stop()
+        self._chores.stop()
+
+    def _obey(self, packed: str) -> None:
+        self._storage.spool.obey(unpack(packed))
+
+    def _is_crowded(self) -> bool:
+        """Whether we have more than our share of the sessions, by a quarter and some."""
+        connections = self._counters.connections
+        return connections.own > 1.25 * len(connections) / self._count + 1
+
+    def _poke(self) -> None:
+        self._channel.say("poke")
+
+
+class _Life:
+    """From the first message to the last."""
+
+    def __init__(self, reactor: Any, channel: Channel) -> None:
+        self._reactor = reactor
+        self._channel = channel
+        self._worker: Worker | None = None
+        self._closed: Deferred[None] = Deferred()
+        channel.heard |= {"begin": self._begin, "stop": self._stop}
+        channel.closed = self._parted
+        reactor.addSystemEventTrigger("before", "shutdown", self._end)
+
+    def _begin(self, packed: str, memory: dict[str, Any]) -> None:
+        beginning: Beginning = unpack(packed)
+        doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
+        try:
+            worker = Worker(self._reactor, self._channel, beginning)
+            worker.start(memory, doors)
+        except Exception as error:
+            self._channel.say("failed", f"{type(error).__name__}: {error}")
+            self._stop()
+            return
+        self._worker = worker
+        self._channel.say("ready")
+
+    def _stop(self) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def _parted(self) -> None:
+        self._closed.callback(None)
+        self._stop()
+
+    def _end(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._finish()).addErrback(_broken)
+
+    async def _finish(self) -> None:
+        if self._worker is not None:
+            await self._worker.stop()
+        self._channel.finish()
+        await self._closed
+
+
+def _broken(failure: Failure) -> None:
+    _log.failure("at the end of a worker", failure)
+
+
+def main() -> NoReturn:
+    """Run a worker to its end."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    reactor.seconds = time.monotonic  # as in the parent, whose times are told
+    for ours in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ours, signal.SIG_IGN)
+    channel = Channel(reactor)
+    globalLogBeginner.beginLoggingTo([log.Sender(channel)])
+    _Life(reactor, channel)
+    factory = Factory.forProtocol(lambda: channel)
+    factory.noisy = False
+    reactor.adoptStreamConnection(CHANNEL, socket.AF_UNIX, factory)
+    reactor.run()
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()

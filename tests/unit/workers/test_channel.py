@@ -1,0 +1,133 @@
+"""Messages between processes: in order, many to a frame, and bounded."""
+
+import json
+import struct
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from mailserver.workers import channel as channel_module
+from mailserver.workers.channel import Channel
+
+
+class Transport(StringTransport):
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+def connected() -> tuple[Clock, Channel, Transport]:
+    clock, transport = Clock(), Transport()
+    channel = Channel(clock)
+    channel.makeConnection(transport)
+    return clock, channel, transport
+
+
+def frame(*messages: object) -> bytes:
+    text = json.dumps(messages, separators=(",", ":")).encode()
+    return struct.pack("!I", len(text)) + text
+
+
+def test_what_is_said_in_one_turn_is_one_frame() -> None:
+    clock, channel, transport = connected()
+    channel.say("poke")
+    channel.say("news", "rates", [1, "ü"])
+    assert transport.value() == b""
+    clock.advance(0)
+    assert transport.value() == frame(["poke"], ["news", "rates", [1, "ü"]])
+    assert not clock.getDelayedCalls()
+
+
+def test_what_is_said_before_there_is_a_connection_waits_for_it() -> None:
+    clock, transport = Clock(), Transport()
+    channel = Channel(clock)
+    channel.say("begin", {})
+    channel.makeConnection(transport)
+    assert transport.value() == frame(["begin", {}])
+
+
+def test_what_is_heard_is_done_in_order_however_it_is_cut() -> None:
+    _, channel, _ = connected()
+    heard = []
+    channel.heard = {"one": lambda n: heard.append(n), "none": lambda: heard.append(None)}
+    for octet in frame(["one", 1], ["none"]) + frame(["one", 2]):
+        channel.dataReceived(bytes([octet]))
+    assert heard == [1, None, 2]
+
+
+@pytest.mark.parametrize(
+    "said", [frame(["unheard of"]), frame(["one", 1, 2]), frame(3), b"\0\0\0\1{", b"\xff\xff\xff\xff"]
+)
+def test_nonsense_ends_it(said: bytes, request: pytest.FixtureRequest) -> None:
+    from twisted.logger import globalLogPublisher
+
+    events: list[object] = []
+    globalLogPublisher.addObserver(events.append)
+    request.addfinalizer(lambda: globalLogPublisher.removeObserver(events.append))
+    _, channel, transport = connected()
+    channel.heard = {"one": lambda n: None}
+    channel.dataReceived(said)
+    assert transport.aborted
+
+
+def test_a_side_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "MOST_WAITING", 10)
+    monkeypatch.setattr(channel_module, "_SLOW", 5)
+    clock, channel, transport = connected()
+    channel.pauseProducing()
+    for n in range(5):
+        assert not channel.is_slow
+        channel.say("news", n)
+    assert channel.is_slow
+    assert not transport.aborted
+    for n in range(5):
+        channel.say("news", n)
+    assert transport.aborted
+    assert transport.value() == b""
+    assert not clock.getDelayedCalls()
+
+
+def test_a_side_that_reads_again_gets_all_in_order() -> None:
+    clock, channel, transport = connected()
+    channel.pauseProducing()
+    channel.say("a")
+    clock.advance(1)
+    channel.say("b")
+    assert transport.value() == b""
+    channel.resumeProducing()
+    assert transport.value() == frame(["a"], ["b"])
+
+
+def test_finish_says_what_waits_then_closes() -> None:
+    _, channel, transport = connected()
+    channel.say("last")
+    channel.finish()
+    assert transport.value() == frame(["last"])
+    assert transport.disconnecting
+
+
+def test_finish_waits_for_a_slow_side() -> None:
+    _, channel, transport = connected()
+    channel.pauseProducing()
+    channel.say("last")
+    channel.finish()
+    assert not transport.disconnecting
+    channel.resumeProducing()
+    assert transport.value() == frame(["last"])
+    assert transport.disconnecting
+
+
+def test_the_end_is_told_and_nothing_is_said_any_more() -> None:
+    from twisted.internet.protocol import connectionDone
+
+    clock, channel, transport = connected()
+    ended = []
+    channel.closed = lambda: ended.append(True)
+    channel.say("lost")
+    channel.connectionLost(connectionDone)
+    channel.say("lost")
+    clock.advance(1)
+    assert ended == [True]
+    assert transport.value() == b""

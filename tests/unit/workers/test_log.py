@@ -1,0 +1,86 @@
+"""What a worker says is in its parent's log as if the parent had said it."""
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger, globalLogPublisher
+
+from mailserver import journal
+from mailserver.model.envelope import Origin
+from mailserver.model.source import Source
+from mailserver.workers.channel import Channel
+from mailserver.workers.log import Sender, publish
+
+
+class Said(Channel):
+    def __init__(self) -> None:
+        super().__init__(Clock())
+        self.said: list[tuple[str, Any]] = []
+        self.slow = False
+
+    @property
+    def is_slow(self) -> bool:
+        return self.slow
+
+    def say(self, kind: str, *facts: Any) -> None:
+        self.said.append((kind, *facts))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def observed() -> Any:
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def test_an_event_of_the_journal_keeps_its_fields_its_time_and_its_level(observed: list[Any]) -> None:
+    journal.refused(Origin("192.0.2.7"), "RCPT <x@y>", "why", Source("mailserver.toml", 3), "550 5.7.1")
+    (event,) = observed
+    channel = Said()
+    Sender(channel)(event)
+    ((kind, told),) = channel.said
+    assert kind == "log"
+    observed.clear()
+    publish(dict(told))
+    (again,) = observed
+    for name in ("mail_line", "mail_event", "log_time", "log_level", "log_format", "log_namespace"):
+        assert again[name] == event[name], name
+    assert again["mail_fields"] == {name: str(it) for name, it in event["mail_fields"].items()}
+
+
+def test_of_anything_else_warnings_are_kept_as_text_with_their_traceback(observed: list[Any]) -> None:
+    log = Logger(namespace="elsewhere")
+    log.info("a port opens")
+    log.warn("careful: {what}", what="steps")
+    try:
+        raise ValueError("of a bug")
+    except ValueError:
+        log.failure("it broke")
+    channel = Said()
+    for event in list(observed):
+        Sender(channel)(event)
+    texts = [told["log_text"] for _, told in channel.said]
+    assert texts[0] == "careful: steps"
+    assert "ValueError: of a bug" in texts[1]
+    assert len(texts) == 2
+
+
+def test_what_comes_too_fast_is_left_out_and_counted(observed: list[Any]) -> None:
+    for n in range(4):
+        journal.removed(n)  # type: ignore[arg-type]
+    channel = Said()
+    sender = Sender(channel)
+    globalLogPublisher.addObserver(sender)
+    channel.slow = True
+    sender(observed[0])
+    sender(observed[1])
+    channel.slow = False
+    sender(observed[2])
+    globalLogPublisher.removeObserver(sender)
+    lines = [told["mail_line"] for _, told in channel.said]
+    assert lines == [
+        'trouble where=log what="2 events of a worker left out: they came too fast"',
+        "removed id=2",
+    ]
