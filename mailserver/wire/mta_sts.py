@@ -19,7 +19,7 @@ LONGEST_AGE = 31_557_600
 """A year, in seconds: for no longer is a policy kept (RFC 8461 §3.2)."""
 
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
-_FIELD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})[ \t]*:[ \t]*(.*?)[ \t]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _AGE = re.compile(r"[0-9]{1,10}")
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
@@ -68,13 +68,12 @@ def parse_policy(text: bytes) -> Policy:
     fields: dict[str, str] = {}
     mx: list[str] = []
     for line in text.decode("utf-8", "replace").replace("\r\n", "\n").split("\n"):
-        found = _FIELD.fullmatch(line)
-        if found is None:
+        name, colon, value = line.partition(":")
+        name, value = name.rstrip(" \t"), value.strip(" \t")
+        if not (colon and _NAME.fullmatch(name)):
             if line.strip(" \t"):
                 raise BadSyntax("a line that is no field")
-            continue
-        name, value = found.groups()
-        if name == "mx":
+        elif name == "mx":
             mx.append(_parse_host(value))
         else:
             fields.setdefault(name, value)

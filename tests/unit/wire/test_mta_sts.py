@@ -1,5 +1,7 @@
 """MTA-STS: records and policies, good and bad, and which hosts a policy names."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -95,3 +97,17 @@ def test_nothing_else_is_ever_raised(text: bytes) -> None:
 def test_hosts_of_a_policy(host: str, named: bool) -> None:
     """RFC 8461 §4.1: a wildcard stands for exactly one label, the first."""
     assert parse_policy(GOOD).names(host) is named
+
+
+@pytest.mark.parametrize(
+    "line", [b"a:x" + b" " * 65000 + b"x", b" " * 65000 + b"x", b"a" + b" " * 65000 + b"x"]
+)
+def test_time_is_linear(line: bytes) -> None:
+    """A stranger's file is read in the thread that serves everybody."""
+    begun = time.process_time()
+    for _ in range(5):
+        try:
+            parse_policy(GOOD + line)
+        except BadSyntax:
+            continue
+    assert time.process_time() - begun < 2.0
