@@ -133,6 +133,8 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     )
     # Some builds overwrite what is deleted with zeros; each removed message would be written once more.
     connection.execute("PRAGMA secure_delete = FAST")
+    # What a savepoint may have to undo would go, with the mail that is in it, to a file in /var/tmp.
+    connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 
