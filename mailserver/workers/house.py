@@ -175,7 +175,8 @@ class Workers:
             self._reactor.spawnProcess(
                 worker,
                 sys.executable,
-                [sys.executable, "-m", "mailserver.workers.worker"],
+                # -P: whatever lies in the directory that we were started in is no module of ours.
+                [sys.executable, "-P", "-m", "mailserver.workers.worker"],
                 env={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
                 childFDs=descriptors,
             )

@@ -175,6 +175,18 @@ class WorkerTests(ServerTestCase):
         assert "trouble" not in server.log.read_text()
         assert server.stop() == 0
 
+    def test_what_lies_about_is_no_module_of_a_worker(self) -> object:
+        return self.play(self._lying_about)
+
+    def _lying_about(self) -> None:
+        server = self.house()
+        before = pids(server)
+        # Whoever starts the server may stand in a directory where others can write.
+        (server.directory / "attrs.py").write_text("raise SystemExit(1)\n")
+        os.kill(min(before), signal.SIGTERM)
+        until(lambda: len(pids(server) - before) == 1, "another in its place", patience=10.0)
+        assert server.stop() == 0
+
     def test_a_stop_reaches_all(self) -> object:
         return self.play(self._stopped)
 
