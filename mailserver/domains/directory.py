@@ -13,7 +13,7 @@ from mailserver.domains.aliases import Alias
 from mailserver.domains.domain import POSTMASTER, Domain
 from mailserver.domains.naming import local_key, parse_mailbox
 from mailserver.domains.passwords import DECOY
-from mailserver.domains.relayed import RelayDomains
+from mailserver.domains.relayed import RelayDomains, names_a_way
 from mailserver.domains.senders import Senders
 from mailserver.domains.tree import Tree
 from mailserver.domains.users import User
@@ -64,7 +64,11 @@ class Directory:
         if found is None:
             return Nobody(domain.source)
         if isinstance(found, Account):
-            return evolve(found, routed=True) if address.domain in self.routed else found
+            if address.domain not in self.routed:
+                return found
+            # The next host is given the whole local part, which only here is a name and nothing else.
+            on_the_way = names_a_way(address) and found.name != address.key
+            return Nobody(domain.source) if on_the_way else evolve(found, routed=True)
         targets, commands = self._follow(found)
         return Forward(targets, found.source, commands)
 

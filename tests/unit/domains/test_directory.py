@@ -133,6 +133,23 @@ def test_accounts_of_domains_with_a_route_say_so(directory):
     assert directory.find(Address("alice", "a.example")) == evolve(before, routed=True)
 
 
+@pytest.mark.parametrize(
+    ("local", "exists"),
+    [
+        ("alice+tag", True),
+        ("alice+%elsewhere.example", False),
+        ("alice+tag%elsewhere.example", False),
+        ("alice-tag@elsewhere.example", False),
+        ("alice+elsewhere.example!tag", False),
+    ],
+)
+def test_nobody_is_behind_a_way_through_the_host_that_a_route_names(directory, local, exists):
+    """What is only a name here may lead elsewhere at a host that relays for us."""
+    assert isinstance(directory.find(Address(local, "a.example")), Account)
+    directory.routed = frozenset({"a.example"})
+    assert isinstance(directory.find(Address(local, "a.example")), Account if exists else Nobody)
+
+
 def test_aliases_are_followed_to_the_end(directory):
     found = directory.find(at("all@a.example"))
     assert isinstance(found, Forward)

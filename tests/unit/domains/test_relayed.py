@@ -8,7 +8,7 @@ from mailserver.model.source import Source
 from tests.support.fakes import address
 
 ROUTE = Source("mailserver.toml", 7)
-LISTED = RelayDomain(ROUTE, frozenset({"ann@listed.example"}))
+LISTED = RelayDomain(ROUTE, frozenset({"ann@listed.example", "per%cent@listed.example"}))
 DOMAINS = RelayDomains({"listed.example": LISTED, "open.example": RelayDomain(ROUTE)})
 
 
@@ -20,6 +20,11 @@ DOMAINS = RelayDomains({"listed.example": LISTED, "open.example": RelayDomain(RO
         ("ann+tag@listed.example", True),
         ("anna@listed.example", False),
         ("ann%elsewhere.example@listed.example", False),
+        ("ann+%elsewhere.example@listed.example", False),
+        ("ann+tag%elsewhere.example@listed.example", False),
+        ("ann+tag@elsewhere.example@listed.example", False),
+        ("ann+elsewhere.example!tag@listed.example", False),
+        ("per%cent@listed.example", True),
         ("postmaster@listed.example", True),
         ("PostMaster@listed.example", True),
         ("anybody@open.example", True),
