@@ -31,6 +31,7 @@ _COMMANDS = {
     "selftest": "selftest:selftest",
     "trace": "trace:trace",
     "user": "user:user",
+    "workers": "workers:workers",
 }
 """Each command's module and name in this package: only the one that is asked for is imported."""
 

@@ -93,7 +93,11 @@ class Workers:
         return self._count
 
     def verbs(self) -> dict[str, Verb]:
-        """What the administrator can ask: ``workers.list``."""
+        """What the administrator can ask: ``workers.list``.
+
+        It returns of each its ``number`` and ``pid``, the ``seconds`` that it has lived, whether it
+        ``accepts``, and its ``sessions``.
+        """
         return {"workers.list": self._list}
 
     # --- life
@@ -205,7 +209,13 @@ class Workers:
 
     async def _list(self, request: Mapping[str, Any], tell: Tell) -> object:
         return [
-            {"pid": worker.pid, "accepts": worker.accepts, "sessions": self._connections.of(number)}
+            {
+                "number": number,
+                "pid": worker.pid,
+                "seconds": worker.age,
+                "accepts": worker.accepts,
+                "sessions": self._connections.of(number),
+            }
             for number, worker in sorted(self._workers.items())
         ]
 
@@ -250,6 +260,12 @@ class _Worker(ProcessProtocol):
             "reloaded": self._has_reloaded,
         }
         channel.closed = self._parted
+
+    @property
+    def age(self) -> float:
+        """The seconds since it was started."""
+        seconds: float = self._reactor.seconds() - self._start
+        return seconds
 
     def _is_ready(self) -> None:
         self.accepts = True
@@ -305,7 +321,7 @@ class _Worker(ProcessProtocol):
         self.end = _spell_end(reason)
         self.accepts, accepted = False, self.accepts
         self.ended_in_order = accepted and reason.check(ProcessDone) is not None
-        self.was_well = self.ended_in_order or self._reactor.seconds() - self._start >= _LONG
+        self.was_well = self.ended_in_order or self.age >= _LONG
         self._has_ended = True
         self._part()
 
