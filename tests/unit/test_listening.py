@@ -1,15 +1,19 @@
 """Which factory stands behind which socket, and what is said of those that cannot be bound."""
 
+import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from mailserver.config import Listen
-from mailserver.listening import Listeners, open_many_files
+from mailserver.listening import Listeners, _Courtesy, _UNIXPort, open_many_files
 from mailserver.model.source import Source
 from mailserver.net.proxy import ProxyFactory
 from mailserver.net.tls import Certificates
@@ -89,3 +93,94 @@ def test_a_system_that_does_not_give_them(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("mailserver.listening.resource.getrlimit", lambda what: (1024, 4096))
     monkeypatch.setattr("mailserver.listening.resource.setrlimit", refuse)
     open_many_files()
+
+
+class Port:
+    """What is asked of a listening port."""
+
+    connected = True
+    disconnecting = False
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.numberAccepts = 7
+        self.is_reading = True
+
+    def doRead(self) -> None:
+        self.taken.append(self.numberAccepts)
+
+    def startReading(self) -> None:
+        self.is_reading = True
+
+    def stopReading(self) -> None:
+        self.is_reading = False
+
+
+@pytest.fixture
+def polite() -> tuple[Port, Clock, list[bool]]:
+    """A port, the time, and whether its process has more than its share."""
+    port, clock, crowded = Port(), Clock(), [False]
+    _Courtesy(port, clock, lambda: crowded[-1]).begin()
+    return port, clock, crowded
+
+
+class TestCourtesy:
+    """Who has his share takes one; who has more lets others be faster, once."""
+
+    def test_one_at_a_time(self, polite: tuple[Port, Clock, list[bool]]) -> None:
+        port, _, _ = polite
+        for _ in range(3):
+            port.doRead()
+        assert port.taken == [1, 1, 1]
+
+    def test_who_has_more_waits_a_moment_and_then_takes_it(
+        self, polite: tuple[Port, Clock, list[bool]]
+    ) -> None:
+        port, clock, crowded = polite
+        crowded.append(True)
+        for taken in (1, 2):
+            port.doRead()
+            assert (len(port.taken), port.is_reading) == (taken - 1, False)
+            clock.advance(0.001)
+            assert port.is_reading
+            port.doRead()  # nobody was faster: the client does not wait for another moment
+            assert len(port.taken) == taken
+
+    def test_a_port_that_was_closed_meanwhile_is_left_alone(
+        self, polite: tuple[Port, Clock, list[bool]]
+    ) -> None:
+        port, clock, crowded = polite
+        crowded.append(True)
+        port.doRead()
+        port.connected = False
+        clock.advance(0.001)
+        assert not port.is_reading
+
+
+class TestAdoptedUNIXSocket:
+    """Sockets that another process has bound, and whose names it removes."""
+
+    def test_its_connections_are_taken_and_its_name_is_left(self, tmp_path: Path) -> None:
+        place = str(tmp_path / "socket")
+        factory, adopted = Factory(), []
+
+        class Reactor(MemoryReactorClock):
+            def adoptStreamConnection(self, descriptor: int, family: Any, factory: Any) -> None:
+                adopted.append((os.fstat(descriptor).st_ino > 0, family, factory))
+
+        reactor = Reactor()
+        with socket.socket(socket.AF_UNIX) as theirs, socket.socket(socket.AF_UNIX) as client:
+            theirs.bind(place)
+            theirs.listen()
+            theirs.setblocking(False)
+            port = _UNIXPort(reactor, os.dup(theirs.fileno()), factory)
+            assert port in reactor.getReaders()
+            port.doRead()  # another was first
+            assert adopted == []
+            client.connect(place)
+            port.doRead()
+            assert adopted == [(True, socket.AF_UNIX, factory)]
+            assert os.fsdecode(port.getHost().name) == place
+            port.stopListening()
+        assert port not in reactor.getReaders()
+        assert Path(place).is_socket()

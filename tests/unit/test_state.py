@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mailserver.state import Listener, StateDirectory, StateInUse, running_pid
+from mailserver.state import Listener, StateDirectory, StateInUse, await_orphans, running_pid
 
 
 def test_a_second_server_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
@@ -83,3 +84,69 @@ def test_a_secret_half_made_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "decoys.new").write_bytes(b"half")
     assert len(StateDirectory(tmp_path).secret("decoys")) == 32
+
+
+# The worker of a server that was killed: its parent has written its pid and is dead, the lock is held.
+ORPHAN = """
+import fcntl, os, pathlib, sys
+state = pathlib.Path(sys.argv[1])
+(state / "run").mkdir(parents=True)
+lock = os.open(state / "run" / "lock", os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+parent = os.fork()
+if not parent:
+    os._exit(0)
+os.waitpid(parent, 0)
+os.write(lock, f"{parent}\\n".encode())
+print(parent, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline())
+        yield process
+        process.kill()
+
+
+def test_the_workers_of_a_dead_server_are_waited_for(
+    tmp_path: Path, orphan: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            orphan.communicate()  # it ends, and is there no more
+
+    monkeypatch.setattr("mailserver.state.time.sleep", wait)
+    assert running_pid(tmp_path) is None  # a worker is no server
+    StateDirectory(tmp_path).acquire()
+    assert len(waits) == 3
+
+
+def test_those_that_do_not_end_are_told_of(
+    tmp_path: Path, orphan: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailserver.state._ORPHANS_END", 0.1)
+    with pytest.raises(StateInUse, match="in use by another server"):
+        StateDirectory(tmp_path).acquire()
+
+
+def test_nobody_waits_for_a_server_that_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(seconds: float) -> None:
+        raise AssertionError("waited")
+
+    monkeypatch.setattr("mailserver.state.time.sleep", wait)
+    await_orphans(tmp_path)  # nobody has ever been there
+    state = StateDirectory(tmp_path)
+    state.acquire()
+    await_orphans(tmp_path)
+    (tmp_path / "run" / "lock").write_text("")  # it has locked, and not said yet who it is
+    await_orphans(tmp_path)
+    state.release()
+    await_orphans(tmp_path)

@@ -1,12 +1,14 @@
 """Certificates in files: read, held together, worried about, made."""
 
 import os
+import pickle
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,7 +21,7 @@ from mailserver.net.certificates import (
     read_pair,
     warnings,
 )
-from tests.support.certificates import credentials, issued
+from tests.support.certificates import credentials, issued, loaded, shown
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -79,6 +81,18 @@ class TestPair:
         pair = credentials(ca.create_child_ca(), tmp_path, "Mail.example.lan", "*.example.org", "192.0.2.1")
         assert pair.carried == {"mail.example.lan", "*.example.org"}
         assert len(pair.chain) == 2
+
+    @pytest.mark.parametrize("kind", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
+    def test_another_process_gets_all_of_it(
+        self, ca: trustme.CA, tmp_path: Path, kind: trustme.KeyType
+    ) -> None:
+        there = credentials(ca.create_child_ca(), tmp_path, "mail.example.lan", key_type=kind)
+        told = evolve(there, name="mail.example.lan-0001")
+        there.file.unlink()  # it is handed on, not read again
+        here = pickle.loads(pickle.dumps(told))
+        assert (here.file, here.chain, here.name) == (there.file, there.chain, "mail.example.lan-0001")
+        assert here.key.private_numbers() == there.key.private_numbers()
+        assert shown(loaded(here), "mail.example.lan") == "mail.example.lan"
 
     def test_a_missing_file_is_named(self, ca: trustme.CA, tmp_path: Path) -> None:
         chain, _ = issued(ca, tmp_path, "mail.example.lan")
