@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from mailserver.rehearsal.hosts import MailHost, common_port
 from mailserver.rehearsal.nameserver import Fault, Nameserver
 from mailserver.rehearsal.server import ServerProcess
+from mailserver.state import await_orphans
 from tests.support.rehearsal import ServerTestCase, body_of, count, fetch_all, smtp, until
 
 _LINE = b"x" * 98 + b"\r\n"
@@ -126,6 +127,7 @@ class FullDiskTests(ServerTestCase):
             self._fill(server)
         finally:
             server.kill()
+            await_orphans(server.state)  # its workers end after it
             subprocess.run(["umount", str(server.state)], check=True)
 
     def _fill(self, server: ServerProcess) -> None:

@@ -4,6 +4,8 @@ A functional test is a ``twisted.trial`` test case, because the made-up Internet
 blocks, as clients do, and is played in a thread with :meth:`ServerTestCase.play`.
 """
 
+import json
+import os
 import poplib
 import shutil
 import smtplib
@@ -28,20 +30,26 @@ __all__ = ["PASSWORD", "ServerTestCase", "fetch_all", "needs", "run", "until"]
 PASSWORD = "secret"
 USERS = {"example.lan": f"alice:{{PLAIN}}{PASSWORD}\nbob:{{PLAIN}}{PASSWORD}\n"}
 PATIENCE = 60.0
+WORKERS = json.loads(os.environ.get("MAILSERVER_TEST_WORKERS", "0"))
+"""A second pass of the whole suite is played with some: ``MAILSERVER_TEST_WORKERS=2 make check``."""
 
 T = TypeVar("T")
 
 
 class ServerTestCase(TestCase):
-    """A test case with servers that end with the test."""
+    """A test case with servers that end with the test.
+
+    :cvar workers: how many processes accept, where the test does not say it.
+    """
 
     timeout = 300
+    workers: int | str = WORKERS
 
     def server(self, **site: Any) -> ServerProcess:
         """A server, not started, in a directory of its own."""
         directory = Path(tempfile.mkdtemp(prefix="mailserver-test-"))
         self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
-        server = ServerProcess(directory, Site(**{"users": USERS, **site}))
+        server = ServerProcess(directory, Site(**{"users": USERS, "workers": self.workers, **site}))
         self.addCleanup(server.kill)
         return server
 
