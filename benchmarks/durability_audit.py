@@ -7,7 +7,7 @@ of them, its name been linked after that and its directory been synced after the
 before the 250 that names its queue ID is begun to be sent. Mail that is queued: the spool's log been
 synced after the write that has the ID::
 
-    python benchmarks/durability_audit.py [MESSAGES] [SESSIONS]
+    python benchmarks/durability_audit.py [MESSAGES] [SESSIONS] [WORKERS]
 
 Needs ``strace`` and the right to attach it. Ends with status 1 when a 250 came too early.
 """
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from attrs import define, field
 
+from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess, Site
 
 CALLS = "openat,write,pwrite64,writev,fsync,fdatasync,syncfs,link,linkat,rename,sendto,sendmsg"
@@ -79,10 +80,10 @@ class Audit:
         """A call has succeeded."""
         file = _FILE.match(rest)
         path = file[2] if file else ""
-        if call in ("fsync", "fdatasync"):
-            self.synced[path] = began
-        elif call == "syncfs":
-            self.synced["*"] = began
+        if call in ("fsync", "fdatasync", "syncfs"):
+            # Another process', as of who shortens the log, may have begun before and end after.
+            covered = "*" if call == "syncfs" else path
+            self.synced[covered] = max(began, self.synced.get(covered, -1))
         elif "write" in call:
             if "/tmp/" in path and "/mail/" in path:
                 self.written[path] = ended
@@ -131,12 +132,24 @@ def send(address: tuple[str, int], messages: int, number: int) -> None:
             session.sendmail("s@example.lan", [to], b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n")
 
 
+def accepting(server: ServerProcess, workers: int) -> list[int]:
+    """The workers, once all of them are there."""
+    while True:
+        there = [
+            it["pid"] for it in ask(server.state / "run" / "control", "workers.list", {}) if it["accepts"]
+        ]
+        if len(there) == workers:
+            return there
+        time.sleep(0.1)
+
+
 def main() -> int:
     """Play it, and tell."""
-    messages, sessions = (int(word) for word in (*sys.argv[1:], "400", "20")[:2])
+    given = [int(word) for word in sys.argv[1:]]
+    messages, sessions, workers = (*given, *(400, 20, 0)[len(given) :])
     directory = Path(tempfile.mkdtemp(prefix="audit-"))
     users = "".join(f"u{number:02}:{{PLAIN}}x\n" for number in range(20))
-    server = ServerProcess(directory, Site(users={"example.lan": users}, services=("smtp",)))
+    server = ServerProcess(directory, Site({"example.lan": users}, services=("smtp",), workers=workers))
     trace = directory / "trace"
     server.start()
     try:
@@ -152,8 +165,7 @@ def main() -> int:
                 f"trace={CALLS}",
                 "-o",
                 trace,
-                "-p",
-                str(server.pid),
+                *(f"--attach={pid}" for pid in (server.pid, *accepting(server, workers))),
             ],
             stderr=subprocess.DEVNULL,
         )

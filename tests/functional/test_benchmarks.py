@@ -42,9 +42,10 @@ def test_a_short_run_measures_what_it_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_every_250_follows_the_sync_that_covers_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_every_250_follows_the_sync_that_covers_it(workers: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.durability", "--messages", "20", "--workers", "0"],
+        [sys.executable, "-m", "benchmarks.durability", "--messages", "20", "--workers", workers],
         cwd=ROOT,
         capture_output=True,
         text=True,
