@@ -26,7 +26,7 @@ from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from mailserver.config import Listen
@@ -139,6 +139,8 @@ class Listeners:
         if listen.service in _IMPLICIT_TLS:
             factory = TLSMemoryBIOFactory(self._certificates, False, factory)
             factory.noisy = False
+            # Not the one that waits for more to go with: sessions gather their replies themselves.
+            factory.protocol = TLSMemoryBIOProtocol
         if listen.endpoint.startswith(PREFIX):
             factory = ProxyFactory(factory, self._trusted, self._reactor)
         return factory

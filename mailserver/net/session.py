@@ -46,6 +46,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver.interfaces import Verdict
+from mailserver.net.layer import Layers
 from mailserver.net.tls import tls_facts
 from mailserver.wire.lines import Flaw, Lines
 
@@ -235,8 +236,12 @@ class Session:
         self.reply(ready)
         self._flush()
         self.setPhase(self.bounds.handshake)
-        self._socket = None
-        self.transport.startTLS(context)
+        handle, self._socket = self._socket, None
+        if handle is None:
+            self.transport.startTLS(context)
+        else:
+            layers = self.factory.layers(context)
+            self.transport = layers.begin(self, self.transport, handle, self._isBuffered)
 
     async def send(self, data: bytes) -> None:
         """Write bulk data and wait while the peer has enough to read.
@@ -602,6 +607,13 @@ class SessionFactory(ServerFactory):
         self.sessions: set[Session] = set()
         self.connections: Connections | None = None
         self._emptied: list[defer.Deferred[None]] = []
+        self._layers: Layers | None = None
+
+    def layers(self, context: object) -> Layers:
+        """What makes the TLS of sessions by this context, as ``startTLS`` takes it."""
+        if self._layers is None or self._layers.context is not context:
+            self._layers = Layers(context, self.clock)
+        return self._layers
 
     def admit(self, address: str) -> Verdict:
         """Whether there is room for a session with this IP address; if so, it is counted."""

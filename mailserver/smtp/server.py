@@ -17,7 +17,7 @@ Promises:
 - Ten bad commands end the session, and so do a hundred that lead to no message, guesses at recipients, and
   anything that speaks HTTP or speaks first.
 
-Of the base class the vocabulary is used: ``host``, ``greeting``, ``extensions``, ``listExtensions``,
+Of the base class the vocabulary is used: ``host``, ``greeting``, ``extensions``,
 ``lookupMethod``, ``do_…``, ``ext_…``, ``sendCode``, ``validateFrom``, ``validateTo``, ``delivery``,
 ``deliveryFactory``, ``startedTLS``. Its ``lineReceived``, ``state_COMMAND``, ``state_DATA``,
 ``dataLineReceived``, ``state_AUTH``, ``lineLengthExceeded``, ``timeoutConnection``,
@@ -26,6 +26,7 @@ Of the base class the vocabulary is used: ``host``, ``greeting``, ``extensions``
 """
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 from attrs import evolve
 from twisted.internet.interfaces import (
@@ -172,26 +173,7 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
 
     def extensions(self) -> dict[bytes, list[bytes] | None]:
         """The extensions offered now, each with its arguments."""
-        rules = self.deliveryFactory.rules
-        limits = rules.limits_for(rules.networks.match(self.peer.address))
-        offered: dict[bytes, list[bytes] | None] = {
-            b"PIPELINING": None,
-            b"SIZE": [b"%d" % limits.message_size],
-            b"8BITMIME": None,
-            b"SMTPUTF8": None,
-            b"ENHANCEDSTATUSCODES": None,
-            b"CHUNKING": None,
-            b"DSN": None,
-            b"LIMITS": [b"RCPTMAX=%d" % limits.recipients],
-        }
-        if not self.startedTLS and self.factory.context() is not None:
-            offered[b"STARTTLS"] = None
-        if self.startedTLS:
-            offered[b"REQUIRETLS"] = None
-        if mechanisms := self.mechanisms():
-            offered[b"AUTH"] = mechanisms
-        offered[b"HELP"] = None
-        return offered
+        return _extensions(*self._terms())
 
     def validateFrom(
         self, helo: Origin, origin: Address, parameters: MailParameters = _NO_MAIL_PARAMETERS
@@ -225,8 +207,7 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
     def do_EHLO(self, rest: bytes) -> None:
         """RFC 5321 §4.1.1.1."""
         self._introduce(self._name(rest), self._protocol("ESMTP"))
-        lines = self.host + b"\n" + self.listExtensions()
-        self._say(Reply(250, "", lines.decode("ascii")))
+        self.reply(_welcome(self.factory.hostname, self._terms()))
 
     def do_MAIL(self, rest: bytes) -> Awaitable[None] | None:
         """RFC 5321 §4.1.1.2."""
@@ -321,6 +302,17 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
                 raise
             return mend_helo(argument)
 
+    def _terms(self) -> "_Terms":
+        rules = self.deliveryFactory.rules
+        limits = rules.limits_for(rules.networks.match(self.peer.address))
+        return (
+            limits.message_size,
+            limits.recipients,
+            self.startedTLS,
+            self.factory.context() is not None,
+            tuple(self.mechanisms()),
+        )
+
     def _introduce(self, name: str, protocol: str) -> None:
         self._abandon()
         login = self._origin.login  # outlives a second EHLO
@@ -351,6 +343,39 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
         if self.sender is not None or self.mechanisms():
             offered.add("AUTH")
         return _MAIL_PARAMETERS | offered if offered else _MAIL_PARAMETERS
+
+
+_Terms = tuple[int, int, bool, bool, tuple[bytes, ...]]
+
+
+def _extensions(
+    size: int, recipients: int, in_tls: bool, has_tls: bool, mechanisms: tuple[bytes, ...]
+) -> dict[bytes, list[bytes] | None]:
+    offered: dict[bytes, list[bytes] | None] = {
+        b"PIPELINING": None,
+        b"SIZE": [b"%d" % size],
+        b"8BITMIME": None,
+        b"SMTPUTF8": None,
+        b"ENHANCEDSTATUSCODES": None,
+        b"CHUNKING": None,
+        b"DSN": None,
+        b"LIMITS": [b"RCPTMAX=%d" % recipients],
+    }
+    if in_tls:
+        offered[b"REQUIRETLS"] = None
+    elif has_tls:
+        offered[b"STARTTLS"] = None
+    if mechanisms:
+        offered[b"AUTH"] = list(mechanisms)
+    offered[b"HELP"] = None
+    return offered
+
+
+@lru_cache(64)  # nearly all clients are told the same
+def _welcome(hostname: str, terms: _Terms) -> bytes:
+    """The answer to EHLO (RFC 5321 §4.1.1.1)."""
+    listed = (b" ".join((name, *(arguments or ()))) for name, arguments in _extensions(*terms).items())
+    return spell_reply(Reply(250, "", "\n".join((hostname, *(line.decode("ascii") for line in listed)))))
 
 
 class SMTPFactory(SessionFactory):

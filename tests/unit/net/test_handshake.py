@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from twisted.trial.unittest import TestCase
 from mailserver.net.certificates import ensure_self_signed
 from mailserver.net.session import Bounds, Session, SessionFactory
 from mailserver.net.tls import Certificates, Version
+
+PIECES = [b"%07d" % number * 7000 for number in range(400)]
+"""About 20 MB: more than the kernel holds for anybody."""
 
 
 class Greeter(Session, Protocol):
@@ -36,9 +40,18 @@ class Greeter(Session, Protocol):
     def commandReceived(self, line: bytes) -> Awaitable[None] | None:
         if line == b"STARTTLS":
             self.startSessionTLS(self.factory.certificates.current(), b"220 go\r\n")
+        elif line == b"MUCH":
+            return self._much()
         else:
             self.reply(f"250 {self.tls}\r\n".encode())
         return None
+
+    async def _much(self) -> None:
+        for number, piece in enumerate(PIECES):
+            self.factory.sent = number
+            await self.send(piece)
+        self.reply(b"221 that was all\r\n")
+        self.closeSession()
 
     def sessionTimedOut(self, why: str) -> None:
         self.reply(b"421 " + why.encode() + b"\r\n")
@@ -51,6 +64,7 @@ class Greeters(SessionFactory):
     def __init__(self, certificates: Certificates, bounds: Bounds) -> None:
         super().__init__(bounds, reactor)  # type: ignore[arg-type]
         self.certificates = certificates
+        self.sent = 0  # pieces
 
     def buildProtocol(self, addr: IAddress | None) -> Greeter:
         session = Greeter()
@@ -80,6 +94,7 @@ class HandshakeTests(TestCase):
         self.addCleanup(directory.cleanup)
         certificates.load(ensure_self_signed(Path(directory.name), "mail.example.lan"))
         factory: Any = Greeters(certificates, bounds)
+        self.factory = factory
         self.addCleanup(factory.drain)
         around = TLSMemoryBIOFactory(certificates, False, factory) if implicit else factory
         port = reactor.listenTCP(0, around, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -117,6 +132,29 @@ class HandshakeTests(TestCase):
         for implicit in (True, False):
             address = self.serve(implicit, Bounds(handshake=0.2))
             await deferToThread(self._drip, address, implicit)
+
+    async def test_much_arrives_in_order_however_slowly_it_is_read(self) -> None:
+        for implicit in (True, False):
+            address = self.serve(implicit, Bounds())
+            held, came = await deferToThread(self._read, address, implicit)
+            assert held < len(PIECES) / 2  # it waited for us
+            assert came == b"".join(PIECES) + b"221 that was all\r\n"
+
+    def _read(self, address: tuple[str, int], implicit: bool) -> tuple[int, bytes]:
+        raw = self._begin(address, implicit)
+        # An end that is not told by close_notify raises.
+        with careless().wrap_socket(raw, suppress_ragged_eofs=False) as connection:
+            if implicit:
+                connection.recv(100)
+            connection.sendall(b"MUCH\r\n")
+            came = bytearray(connection.recv(7000))
+            before = -1
+            while before != self.factory.sent:
+                before = self.factory.sent
+                time.sleep(0.05)
+            while data := connection.recv(1 << 16):
+                came += data
+            return before, bytes(came)
 
     @staticmethod
     def _begin(address: tuple[str, int], implicit: bool) -> socket.socket:

@@ -1,0 +1,160 @@
+"""TLS that begins in the middle of a session, after STARTTLS or STLS (RFC 3207, RFC 2595 §4).
+
+Does what a transport's own ``startTLS`` does, for less: what all connections have in common is made once,
+no reply waits for the reactor's next turn, and what is encrypted goes to the socket at once where that takes
+it, as it does without TLS: all that one piece of input leads to (the last reply and close_notify) together.
+"""
+
+from socket import socket
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+__all__ = ["Layer", "Layers"]
+
+_DIRECT = 64 * 1024
+"""Octets that go to the socket itself for each piece of input, as in a session without TLS."""
+
+_TOGETHER = 16 * 1024
+"""Octets that are sent, though there may be more to go with them."""
+
+
+class Layer(TLSMemoryBIOProtocol):
+    """Stands between a connection and its session, and is the session's transport from now on."""
+
+    transport: Any  # a _Beneath
+
+    def dataReceived(self, data: bytes) -> None:
+        beneath: _Beneath = self.transport
+        beneath.gather()
+        super().dataReceived(data)
+        beneath.release()
+
+    # Not left to what is beneath, which is paused and resumed itself, as a producer.
+
+    def pauseProducing(self) -> None:
+        """Read no more."""
+        self.transport.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self.transport.transport.resumeProducing()
+
+
+class Layers(TLSMemoryBIOFactory):
+    """Makes them.
+
+    :param context: as ``startTLS`` takes it.
+    """
+
+    protocol = Layer
+
+    def __init__(self, context: Any, clock: IReactorTime) -> None:
+        super().__init__(context, False, ServerFactory(), clock)
+        self.context = context
+
+    def begin(self, session: Any, connection: Any, handle: socket, buffered: bool) -> Layer:
+        """Begin TLS on the connection of a session, which is its producer.
+
+        :param handle: the connection's socket.
+        :param buffered: whether the connection itself has octets to send.
+        """
+        connection.unregisterProducer()
+        layer = Layer(self, session, False)
+        connection.protocol = layer
+        layer.makeConnection(_Beneath(connection, handle, buffered))
+        layer.registerProducer(session, True)
+        return layer
+
+
+class _Beneath:
+    """The connection as the layer sees it: what is written goes to the socket first."""
+
+    __slots__ = ("_buffered", "_gathered", "_gathering", "_handle", "_left", "_producer", "transport")
+
+    def __init__(self, connection: Any, handle: socket, buffered: bool) -> None:
+        self.transport = connection
+        self._handle = handle
+        self._buffered = buffered
+        self._left = _DIRECT
+        self._gathering = False
+        self._gathered = b""
+        self._producer: Any = None
+
+    def gather(self) -> None:
+        """Input came: what is written goes together, when it is a good deal or the input is dealt with."""
+        self._left = _DIRECT
+        self._gathering = True
+
+    def release(self) -> None:
+        """Send what was gathered."""
+        self._gathering = False
+        if self._gathered:
+            data, self._gathered = self._gathered, b""
+            self._send(data)
+
+    def write(self, data: bytes) -> None:
+        """Send, or gather."""
+        if self._gathering:
+            self._gathered += data
+            if len(self._gathered) < _TOGETHER:
+                return
+            data, self._gathered = self._gathered, b""
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        self._left -= len(data)
+        if not self._buffered and self._left >= 0:
+            try:
+                sent = self._handle.send(data)
+            except OSError:
+                sent = 0  # it is full, or broken, which the connection finds out
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.transport.write(data)
+        # We are told when it has sent it all, as a producer is that was paused.
+        self._buffered = self.transport.producerPaused = True
+
+    def loseConnection(self) -> None:
+        """Close, when all is sent."""
+        self.release()
+        self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        self.release()  # an alert may be in it
+        self.transport.abortConnection()
+
+    def getPeer(self) -> IAddress:
+        peer: IAddress = self.transport.getPeer()
+        return peer
+
+    def getHost(self) -> IAddress:
+        host: IAddress = self.transport.getHost()
+        return host
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Have the layer told when the peer does not read."""
+        self._producer = producer
+        self.transport.registerProducer(self, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Tell it no more."""
+        self._producer = None
+        self.transport.unregisterProducer()
+
+    # --- as the connection's producer
+
+    def pauseProducing(self) -> None:
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._left = _DIRECT
+        self._buffered = False
+        self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._producer.stopProducing()
