@@ -57,7 +57,7 @@ class Storage:
         self._keep_routes(config)
         self.mailboxes = MailStore(config.state / "mail", config.hostname, time.time, call)
         spool = config.state / "spool"
-        self.history = History(spool / HISTORY, time.time, call, config.delivery.history)
+        self.history = History(spool / HISTORY, time.time, call, reactor.callLater, config.delivery.history)
         self.finished: Finished = finished or self.history.finished
         waits = config.delivery.schedule.waits
         self.spool = Spool(spool, time.time, call, secrets.randbits, max(waits))

@@ -5,9 +5,9 @@ administrator did. Each is found by its words: queue IDs, Message-IDs and addres
 seconds since 1970.
 
 It is kept apart from the spool so that mail never waits for it nor is endangered by it: events are written
-behind the mail, in groups, by a thread of their own, and not synced one by one. A crash of the process loses
-the events of the last moments, a power failure those of the last seconds; the mail itself is the spool's and
-durable. Events that come faster than the disk takes them are dropped and counted, refusals first. A database
+behind the mail, by a thread of their own, in groups, of which there are two a second when much happens, and
+not synced one by one. A crash of the process loses the events of the last second, a power failure those of
+the last seconds; the mail itself is the spool's and durable. Events that come faster than the disk takes them are dropped and counted, refusals first. A database
 that is damaged is set aside (``history.db.corrupt-TIME``) at the next start; a disk that is full costs the
 events of that time. Both are journal trouble and nothing more.
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import ILogObserver, LogEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -45,13 +46,23 @@ _TABLES = (
     ) WITHOUT ROWID""",
 )
 _LAST_EVENT = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
-_GROUP = 500
+_GROUP = 1_000
+_REST = 0.5
+"""Seconds between two groups: what a group costs is paid once for all that happened meanwhile."""
+
 _MOST_WAITING = 20_000
 _MOST_REFUSALS = 2_000
 _MOST_UNDER_WAY = 20_000
 _MOST_WORDS = 200
 _SWEPT_AT_ONCE = 1_000
 _dump = json.JSONEncoder(separators=(",", ":")).encode
+# A group is handed over as one value: each step of a statement lets go of the interpreter's lock, and has to
+# wait for having it back while mail is busy.
+_INSERT_EVENTS = """INSERT INTO event (number, at, kind, facts)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+           json_extract(value, '$[3]') FROM json_each(?)"""
+_INSERT_WORDS = """INSERT INTO word (word, event)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"""
 _ANGLED = re.compile(r"<([^<>\s]{1,320})>")
 
 
@@ -82,11 +93,17 @@ class Event:
 class History:
     """Writes events behind the mail.
 
+    :param later: ``reactor.callLater``.
     :param keep: seconds for which an event is kept; may be replaced at any time. 0: nothing is recorded.
     """
 
     def __init__(
-        self, path: Path, now: Callable[[], float], call_from_thread: CallFromThread, keep: float
+        self,
+        path: Path,
+        now: Callable[[], float],
+        call_from_thread: CallFromThread,
+        later: Callable[[float, Callable[[], None]], IDelayedCall],
+        keep: float,
     ) -> None:
         self.keep = keep
         self._path = path
@@ -95,6 +112,8 @@ class History:
         self._waiting: deque[Event] = deque()
         self._refusals = 0
         self._dropped = 0
+        self._later = later
+        self._resting: IDelayedCall | None = None
         self._is_writing = False
         self._is_open = False
         # The attempts of mail whose outcome is not recorded yet, by queue ID.
@@ -112,6 +131,7 @@ class History:
     async def stop(self) -> None:
         """Write what waits, and close."""
         self._is_open = False
+        self._wake()
         if self._waiting:
             waiting, self._waiting = self._waiting, deque()
             with suppress(Exception):
@@ -159,12 +179,14 @@ class History:
             return
         self._refusals += is_refusal
         self._waiting.append(event)
-        self._go_on()
+        if self._resting is None or len(self._waiting) >= _GROUP:
+            self._go_on()
 
     def _go_on(self) -> None:
         """Have the next group written, unless one is: what comes meanwhile is the group after it."""
         if self._is_writing or not self._is_open:
             return
+        self._wake()
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
         self._refusals -= sum(event.kind == "refused" for event in group)
         self._is_writing = True
@@ -174,6 +196,18 @@ class History:
         self._is_writing = False
         if isinstance(result, Failure):
             journal.trouble("history", f"events were lost: {result.getErrorMessage()}")
+        if len(self._waiting) >= _GROUP:
+            self._go_on()
+        elif self._is_open:
+            self._resting = self._later(_REST, self._rested)
+
+    def _wake(self) -> None:
+        resting, self._resting = self._resting, None
+        if resting is not None:
+            resting.cancel()
+
+    def _rested(self) -> None:
+        self._resting = None
         if self._waiting:
             self._go_on()
         elif self._dropped:
@@ -232,14 +266,10 @@ def _open(path: Path) -> sqlite3.Connection:
 def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
     (last,) = connection.execute(_LAST_EVENT).fetchone() or (0,)
     numbered = list(enumerate(events, last + 1))
-    connection.executemany(
-        "INSERT INTO event (number, at, kind, facts) VALUES (?, ?, ?, ?)",
-        [(number, event.at, event.kind, _dump(event.facts)) for number, event in numbered],
-    )
-    connection.executemany(
-        "INSERT INTO word (word, event) VALUES (?, ?)",
-        [(word, number) for number, event in numbered for word in event.words()],
-    )
+    rows = [(number, event.at, event.kind, event.facts) for number, event in numbered]
+    words = sorted((word, number) for number, event in numbered for word in event.words())
+    connection.execute(_INSERT_EVENTS, (_dump(rows),))
+    connection.execute(_INSERT_WORDS, (_dump(words),))
 
 
 def _sweep(connection: sqlite3.Connection, before: float) -> None:

@@ -26,7 +26,9 @@ class QueueTests(SpoolTestCase):
 
     def make(self, **options):
         spool = Spool(self.directory, self.clock.seconds, reactor.callFromThread, secrets.randbits)
-        spool.history = History(self.directory / FILE, self.clock.seconds, reactor.callFromThread, 86400.0)
+        spool.history = History(
+            self.directory / FILE, self.clock.seconds, reactor.callFromThread, reactor.callLater, 86400.0
+        )
         return spool
 
     async def ctl(self, *command, status=0):

@@ -19,7 +19,9 @@ DAY = 86400.0
 
 class HistoryTests(SpoolTestCase):
     def make(self, **options):
-        self.history = History(self.directory / FILE, self.clock.seconds, reactor.callFromThread, 30 * DAY)
+        self.history = History(
+            self.directory / FILE, self.clock.seconds, reactor.callFromThread, reactor.callLater, 30 * DAY
+        )
         spool = super().make(**options)
         spool.history = self.history
         return spool
@@ -163,7 +165,9 @@ class HistoryTests(SpoolTestCase):
 
 class JournalTests(SpoolTestCase):
     async def test_the_journal_tells_what_is_needed(self):
-        history = History(self.directory / FILE, self.clock.seconds, reactor.callFromThread, DAY)
+        history = History(
+            self.directory / FILE, self.clock.seconds, reactor.callFromThread, reactor.callLater, DAY
+        )
         globalLogPublisher.addObserver(history)
         self.addCleanup(globalLogPublisher.removeObserver, history)
         history.start()
