@@ -7,9 +7,10 @@ seconds since 1970.
 It is kept apart from the spool so that mail never waits for it nor is endangered by it: events are written
 behind the mail, by a thread of their own, in groups, of which there are two a second when much happens, and
 not synced one by one. A crash of the process loses the events of the last second, a power failure those of
-the last seconds; the mail itself is the spool's and durable. Events that come faster than the disk takes them are dropped and counted, refusals first. A database
-that is damaged is set aside (``history.db.corrupt-TIME``) at the next start; a disk that is full costs the
-events of that time. Both are journal trouble and nothing more.
+the last seconds; the mail itself is the spool's and durable. Events that come faster than the disk takes
+them are dropped and counted, refusals first. A database that is damaged is set aside
+(``history.db.corrupt-TIME``) at the next start; a disk that is full costs the events of that time. Both are
+journal trouble and nothing more.
 
 Events older than ``keep`` are removed from the oldest end, up to 1,000 with each group that is written.
 """
