@@ -14,7 +14,6 @@ the process with exit status 1 and a line on standard error that says what and w
 configuration is read again; one with an error is refused whole and the old one stays.
 """
 
-import gc
 import os
 import secrets
 import signal
@@ -29,12 +28,14 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from mailserver import __version__, journal
-from mailserver.config import Config, ConfigErrors, find_config, load
+from mailserver.config import Config
+from mailserver.config.reading import ConfigErrors, find_config, load
 from mailserver.control.access import access_verbs
 from mailserver.control.server import Control
 from mailserver.listening import open_many_files
 from mailserver.logfile import Log, log_of
 from mailserver.machine.back import Back
+from mailserver.machine.collector import keep_what_is_built
 from mailserver.machine.counters import Counters, Ledger
 from mailserver.machine.front import Front
 from mailserver.machine.storage import Storage
@@ -50,9 +51,6 @@ from mailserver.workers.worker import Beginning
 __all__ = ["MailServer", "Options", "makeService"]
 
 _log = Logger()
-
-_NEW_OBJECTS = 10_000
-"""Python's garbage collector looks at the new ones whenever there are so many."""
 
 _FAREWELL = 5.0
 """Seconds that sessions, and then deliveries under way, get to end by themselves at a stop."""
@@ -192,7 +190,7 @@ class MailServer(Service):
         self._state.announce(listeners)
         if self._log is not None:
             self._log.begin(self._reactor.callLater)
-        _keep_what_is_built()
+        keep_what_is_built()
         self._supervisor.ready()
 
     # --- reload -------------------------------------------------------------------------------------
@@ -251,16 +249,6 @@ class MailServer(Service):
         self._state.release()
         if self._log is not None:
             self._log.end()
-
-
-def _keep_what_is_built() -> None:
-    """Have Python's collector pass over all that was made up to here, for it stays as long as we do.
-
-    What comes and goes with messages and sessions ends by itself: it need not be looked at every 700 objects.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS, 20, 10)
 
 
 def _broken(failure: Failure) -> None:

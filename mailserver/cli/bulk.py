@@ -16,10 +16,11 @@ import click
 from attrs import field, frozen
 
 from mailserver.cli.configuration import server_configuration
+from mailserver.domains.domain import Tree
 from mailserver.domains.editing import add_users, spell_user
 from mailserver.domains.naming import local_key, parse_mailbox
 from mailserver.domains.passwords import check_password, hash_password
-from mailserver.domains.tree import Tree, directory_of, load_tree
+from mailserver.domains.tree import directory_of, load_tree
 from mailserver.domains.units import parse_size
 from mailserver.domains.users import parse_users, spell_user_name
 from mailserver.model.address import Address

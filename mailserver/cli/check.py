@@ -3,7 +3,7 @@
 import click
 
 from mailserver.cli.configuration import configuration
-from mailserver.config import ConfigErrors
+from mailserver.config.reading import ConfigErrors
 
 __all__ = ["check"]
 

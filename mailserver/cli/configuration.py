@@ -2,7 +2,8 @@
 
 import click
 
-from mailserver.config import Config, find_config, load, load_server
+from mailserver.config import Config
+from mailserver.config.reading import find_config, load, load_server
 
 __all__ = ["configuration", "server_configuration"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mailserver import __version__
-from mailserver.config import ConfigErrors
+from mailserver.config.reading import ConfigErrors
 
 __all__ = ["main"]
 

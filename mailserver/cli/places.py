@@ -12,8 +12,9 @@ from attrs import frozen
 
 from mailserver.cli.configuration import server_configuration
 from mailserver.config import Config
+from mailserver.domains.domain import Tree
 from mailserver.domains.naming import local_key, parse_mailbox
-from mailserver.domains.tree import Tree, directory_of, load_tree
+from mailserver.domains.tree import directory_of, load_tree
 from mailserver.domains.users import spell_user_name
 from mailserver.interfaces import Account
 from mailserver.mailboxes import walking

@@ -16,6 +16,7 @@ from mailserver.cli.bulk import import_users
 from mailserver.cli.configuration import server_configuration
 from mailserver.cli.places import locate, parse
 from mailserver.domains.aliases import Alias
+from mailserver.domains.domain import Tree
 from mailserver.domains.editing import (
     NoSuchUser,
     UserExists,
@@ -27,7 +28,7 @@ from mailserver.domains.editing import (
 )
 from mailserver.domains.naming import local_key, parse_domain
 from mailserver.domains.passwords import LONGEST, BadPassword, hash_password
-from mailserver.domains.tree import Tree, load_tree
+from mailserver.domains.tree import load_tree
 from mailserver.domains.units import parse_size, spell_size
 from mailserver.interfaces import Account
 from mailserver.mailboxes import walking

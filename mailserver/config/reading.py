@@ -36,10 +36,11 @@ from mailserver.config.values import (
     Relay,
     Submission,
 )
+from mailserver.domains.domain import NO_DOMAINS
 from mailserver.domains.positions import Positions
 from mailserver.domains.textfile import read_text
 from mailserver.domains.tomlfile import read_toml
-from mailserver.domains.tree import NO_DOMAINS, load_tree
+from mailserver.domains.tree import load_tree
 from mailserver.model.exchanger import Security
 from mailserver.model.retry import Schedule
 from mailserver.model.source import Problem, Source

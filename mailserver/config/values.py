@@ -12,7 +12,7 @@ from attrs import field, frozen
 from mailserver.access.profiles import Profile
 from mailserver.access.rates import RateRules
 from mailserver.access.routes import Route
-from mailserver.domains.tree import Tree
+from mailserver.domains.domain import Tree
 from mailserver.model.exchanger import NextHop, Security
 from mailserver.model.retry import Schedule
 from mailserver.model.source import Problem, Source

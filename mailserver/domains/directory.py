@@ -1,7 +1,8 @@
 """Who lives here: the answers that reception, delivery and logins get, all from memory.
 
-A :class:`Directory` stands on one :class:`~mailserver.domains.tree.Tree` at a time; :meth:`Directory.replace`
-puts another in its place in one step, so every answer is wholly of the old or wholly of the new.
+A :class:`Directory` stands on one :class:`~mailserver.domains.domain.Tree` at a time;
+:meth:`Directory.replace` puts another in its place in one step, so every answer is wholly of the old or
+wholly of the new.
 """
 
 from functools import lru_cache
@@ -10,12 +11,11 @@ from attrs import evolve
 from zope.interface import implementer
 
 from mailserver.domains.aliases import Alias
-from mailserver.domains.domain import POSTMASTER, Domain
+from mailserver.domains.domain import POSTMASTER, Domain, Tree
 from mailserver.domains.naming import local_key, parse_mailbox
 from mailserver.domains.passwords import DECOY
 from mailserver.domains.relayed import RelayDomains, names_a_way
 from mailserver.domains.senders import Senders
-from mailserver.domains.tree import Tree
 from mailserver.domains.users import User
 from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted, SenderRights, Standing
 from mailserver.model.address import Address

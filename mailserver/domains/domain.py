@@ -1,4 +1,4 @@
-"""One hosted domain: its users, its aliases, and who is found in it.
+"""One hosted domain: its users, its aliases, and who is found in it; and all of them.
 
 A name means, in this order:
 
@@ -21,7 +21,7 @@ from mailserver.domains.users import User
 from mailserver.interfaces import Account
 from mailserver.model.source import Source
 
-__all__ = ["POSTMASTER", "Domain", "choose_decoy"]
+__all__ = ["NO_DOMAINS", "POSTMASTER", "Domain", "Tree", "choose_decoy"]
 
 POSTMASTER = "postmaster"
 
@@ -75,3 +75,25 @@ def choose_decoy(users: Mapping[str, User]) -> str:
         return DECOY
     usual = schemes.most_common(1)[0][0]
     return next(user.password for user in users.values() if scheme_of(user.password) == usual)
+
+
+@frozen
+class Tree:
+    """All hosted domains, by name, sorted."""
+
+    domains: Mapping[str, Domain]
+
+    @property
+    def user_count(self) -> int:
+        """How many users there are in all."""
+        return sum(len(domain.users) for domain in self.domains.values())
+
+    @property
+    def has_verifiers(self) -> bool:
+        """Whether SCRAM can be offered: every user could log in with it, and there are users."""
+        users = [user for domain in self.domains.values() for user in domain.users.values()]
+        able = [user for user in users if not user.account.disabled]
+        return bool(able) and all(user.scram is not None for user in able)
+
+
+NO_DOMAINS = Tree({})

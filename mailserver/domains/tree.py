@@ -14,7 +14,7 @@ may be written either way. In it, all optional:
     ``check_from = true``: what users send names them in its From field, too.
 
 Reading takes seconds for tens of thousands of users; it blocks, and belongs in a thread once the server
-runs. A :class:`Tree` never changes.
+runs. A :class:`~mailserver.domains.domain.Tree` never changes.
 """
 
 import difflib
@@ -24,12 +24,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-from attrs import frozen
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailserver.domains.aliases import CATCH_ALL, Alias, parse_aliases
 from mailserver.domains.circles import check_aliases
-from mailserver.domains.domain import Domain, choose_decoy
+from mailserver.domains.domain import NO_DOMAINS, Domain, Tree, choose_decoy
 from mailserver.domains.naming import parse_domain, parse_mailbox
 from mailserver.domains.textfile import read_text
 from mailserver.domains.tomlfile import Table, read_toml
@@ -37,31 +36,9 @@ from mailserver.domains.units import parse_size
 from mailserver.domains.users import User, parse_users
 from mailserver.model.source import Problem, Source
 
-__all__ = ["NO_DOMAINS", "Tree", "directory_of", "load_tree"]
+__all__ = ["directory_of", "load_tree"]
 
 _FILES = ("users", "aliases", "domain.toml")
-
-
-@frozen
-class Tree:
-    """All hosted domains, by name, sorted."""
-
-    domains: Mapping[str, Domain]
-
-    @property
-    def user_count(self) -> int:
-        """How many users there are in all."""
-        return sum(len(domain.users) for domain in self.domains.values())
-
-    @property
-    def has_verifiers(self) -> bool:
-        """Whether SCRAM can be offered: every user could log in with it, and there are users."""
-        users = [user for domain in self.domains.values() for user in domain.users.values()]
-        able = [user for user in users if not user.account.disabled]
-        return bool(able) and all(user.scram is not None for user in able)
-
-
-NO_DOMAINS = Tree({})
 
 
 def _check_separators(text: str) -> str:

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 
 from mailserver.config import Config
 from mailserver.listening import Door
+from mailserver.machine.collector import keep_what_is_built
 from mailserver.machine.counters import Counters
 from mailserver.machine.front import Front
 from mailserver.machine.storage import Storage
@@ -163,6 +164,7 @@ class _Life:
             self._stop()
             return
         self._worker = worker
+        keep_what_is_built()
         self._channel.say("ready")
 
     def _stop(self) -> None:

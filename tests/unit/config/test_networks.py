@@ -7,7 +7,7 @@ import pytest
 from mailserver.access.networks import Networks
 from mailserver.access.profiles import Allowance, Over, Profile, Relay, Require
 from mailserver.access.rates import RateRules
-from mailserver.config import ConfigErrors, load
+from mailserver.config.reading import ConfigErrors, load
 from mailserver.model.source import Source
 
 HEAD = 'hostname = "mail.example.lan"\n'

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.config import TLS, Config, ConfigErrors, find_config, load, load_server
+from mailserver.config import TLS, Config
+from mailserver.config.reading import ConfigErrors, find_config, load, load_server
 from mailserver.model.exchanger import NextHop
 from mailserver.model.source import Source
 from mailserver.net.certificates import ensure_self_signed

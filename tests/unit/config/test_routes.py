@@ -6,7 +6,7 @@ import pytest
 import trustme
 
 from mailserver.access.routes import Identity, Pipe, To
-from mailserver.config import ConfigErrors, load
+from mailserver.config.reading import ConfigErrors, load
 from mailserver.interfaces import Relayed
 from mailserver.model.address import Address
 from mailserver.model.exchanger import Login, Manner, NextHop, Security

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.config import load
+from mailserver.config.reading import load
 from mailserver.config.shapes import File
 from mailserver.domains.tomlfile import known_keys
 

@@ -5,10 +5,11 @@ from attrs import evolve
 from zope.interface.verify import verifyObject
 
 from mailserver.domains.directory import Directory
+from mailserver.domains.domain import NO_DOMAINS
 from mailserver.domains.passwords import DECOY
 from mailserver.domains.relayed import RelayDomain, RelayDomains
 from mailserver.domains.senders import Senders
-from mailserver.domains.tree import NO_DOMAINS, load_tree
+from mailserver.domains.tree import load_tree
 from mailserver.interfaces import Account, Forward, IDirectory, Nobody, NotHosted, Relayed
 from mailserver.model.address import Address
 from mailserver.model.envelope import Recipient

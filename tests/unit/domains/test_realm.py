@@ -17,10 +17,9 @@ from zope.interface.verify import verifyObject
 from mailserver.domains import realm as realm_module
 from mailserver.domains.credentials import IProof, Proven
 from mailserver.domains.directory import Directory
-from mailserver.domains.domain import Domain
+from mailserver.domains.domain import Domain, Tree
 from mailserver.domains.passwords import DECOY
 from mailserver.domains.realm import Checker, LockedOut, Login, Realm, login_pool
-from mailserver.domains.tree import Tree
 from mailserver.domains.users import parse_users
 from mailserver.interfaces import ILockout, MaildropInUse, Verdict
 from mailserver.model.source import Source

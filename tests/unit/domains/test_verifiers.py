@@ -1,8 +1,7 @@
 """SCRAM's verifiers, and what stands for those who have none."""
 
 from mailserver.domains.directory import Directory
-from mailserver.domains.domain import Domain
-from mailserver.domains.tree import NO_DOMAINS, Tree
+from mailserver.domains.domain import NO_DOMAINS, Domain, Tree
 from mailserver.domains.users import parse_users
 from mailserver.domains.verifiers import Verifiers
 from mailserver.model.source import Source

@@ -11,9 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailserver.access.lockout import Lockout, LockoutRules
 from mailserver.domains.directory import Directory
-from mailserver.domains.domain import Domain
+from mailserver.domains.domain import Domain, Tree
 from mailserver.domains.realm import Checker, Realm
-from mailserver.domains.tree import Tree
 from mailserver.domains.users import parse_users
 from mailserver.interfaces import SenderRights
 from mailserver.model.source import Source
