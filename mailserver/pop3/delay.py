@@ -79,5 +79,8 @@ class LoginDelay:
     def _note(self, account: str, now: float) -> None:
         self._logins[account] = now
         self._logins.move_to_end(account)
-        while len(self._logins) > self._most or now - next(iter(self._logins.values())) >= self.seconds:
+        # All of them go where a reload has just ended the delay.
+        while self._logins and (
+            len(self._logins) > self._most or now - next(iter(self._logins.values())) >= self.seconds
+        ):
             self._logins.popitem(last=False)

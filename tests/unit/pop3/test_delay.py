@@ -69,3 +69,19 @@ def test_memory_is_bounded_and_what_is_past_is_forgotten() -> None:
     clock.advance(60)
     run(delay.open("alice", maildrop))
     assert list(delay._logins) == ["alice"]
+
+
+def test_a_reload_ends_it_while_somebody_comes_in() -> None:
+    clock = Clock()
+    delay = LoginDelay(60, clock.seconds)
+
+    async def reloaded_meanwhile() -> str:
+        delay.seconds = 0
+        return await maildrop()
+
+    # A maildrop that was opened and not handed out would stay locked.
+    assert run(delay.open("alice", reloaded_meanwhile)) == "maildrop"
+    # Another process, which has not reloaded yet, tells of one.
+    delay.hear(["bob", clock.seconds()], 1)
+    delay.seconds = 60
+    assert run(delay.open("alice", maildrop)) == "maildrop"
