@@ -7,7 +7,8 @@ The beginning of what it prints is kept, the rest is read and dropped.
 
 It ends by itself, or by SIGTERM to its group at the deadline and SIGKILL a little later; at once by SIGKILL
 when the caller is cancelled, or when the message cannot be read to its end: half a message never looks like
-a whole one to it. When it has ended and children of it still hold its input or output, they are killed.
+a whole one to it. When it has ended and children of it still hold its input or output, they are killed. One
+that cannot be killed, as it has become another user (sudo), is waited for no longer.
 """
 
 import os
@@ -34,6 +35,8 @@ _CHUNK = 64 * 1024
 _MOST_OUTPUT = 2048
 _UNTIL_KILL = 5.0
 _UNTIL_ORPHANS = 1.0
+
+_STILL_THERE = Failure(ProcessTerminated())
 
 # What becomes the program. Python ignores SIGPIPE, and an ignored signal stays so across exec.
 _LAUNCH = """
@@ -220,10 +223,17 @@ class _Program(ProcessProtocol):
             os.killpg(self._group, number)
         except ProcessLookupError:
             self.transport.signalProcess(number)
+        except PermissionError:
+            return  # it is another user by now
 
     def _kill_now(self) -> None:
-        self._killing = None
         self.kill(signal.SIGKILL)
+        self._killing = self._timers.callLater(_UNTIL_KILL, self._give_up)
+
+    def _give_up(self) -> None:
+        self._killing = None
+        self.transport.loseConnection()
+        self._tell(_STILL_THERE)
 
     def _end_orphans(self) -> None:
         self._killing = None
