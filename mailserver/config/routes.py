@@ -5,6 +5,7 @@ import pwd
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ _GOES_WITH = {
     "text": "refuse",
 }
 """The keys that mean something for one kind of route only."""
+
+_SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"})
+_SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+_STRANGERS_WORDS = re.compile(r"\{(sender|recipient|user)\}")
 
 _NOT_ACCEPTING = {"mx": ': say to = "backup"', "discard": "", "refuse": ""}
 
@@ -95,12 +100,25 @@ def _pipe_problems(table: Any, wrong: Wrong) -> Iterator[Problem]:
             if place not in PLACES:
                 yield wrong("command", f'"{{{place}}}" stands for nothing: there are {", ".join(PLACES)}')
     program = table.command[0]
+    if name := _name_in_script(table.command):
+        text = f'a shell would run what strangers write: let the script say "$1", and put "{name}" behind it'
+        yield wrong("command", text)
     if "{" in program:
         yield wrong("command", "the program itself does not depend on the message")
     elif "/" in program and not os.access(program, os.X_OK):
         yield wrong("command", f'"{program}" cannot be run now', fatal=False)
     if table.user and _identity(table.user) is None:
         yield wrong("user", f'there is no user "{table.user}" on this machine')
+
+
+def _name_in_script(command: Sequence[str]) -> str:
+    """What stands for a stranger's words in the script of a shell; empty if nothing does."""
+    if os.path.basename(command[0]) in _SHELLS:
+        for option, script in pairwise(command):
+            found = _STRANGERS_WORDS.search(script)
+            if found and _SCRIPT_FOLLOWS.fullmatch(option):
+                return found[0]
+    return ""
 
 
 def _accepts(table: Any) -> bool:

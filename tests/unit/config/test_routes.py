@@ -82,6 +82,8 @@ tls = "verify"
         ('command = ["x"]', 'route[0].command: goes with to = "pipe"'),
         ('to = "pipe"\ncommand = ["x", "{nobody}"]', '"{nobody}" stands for nothing'),
         ('to = "pipe"\ncommand = ["{user}"]', "does not depend on the message"),
+        ('to = "pipe"\ncommand = ["/bin/sh", "-c", "scan {user}"]', "a shell would run what strangers write"),
+        ('to = "pipe"\ncommand = ["bash", "-e", "-uc", "scan \'{sender}\'"]', '"{sender}" behind it'),
         ('to = "pipe"\ncommand = ["x"]\nuser = "no such user"', "route[0].user: there is no user"),
         ('to = "pipe"\ncommand = ["x"]\nprocesses = 0', "route[0].processes"),
         ('to = "backup"', "route[0].domains"),
@@ -206,3 +208,9 @@ def test_a_program_that_would_run_as_root(write):
 def test_a_program_that_is_not_there(write):
     config = load(write('[[route]]\nto = "pipe"\ncommand = ["/no/such/program"]'))
     assert "cannot be run now" in str(config.problems[-1])
+
+
+def test_what_a_shell_is_given_behind_its_script_is_no_script(write):
+    command = """["sh", "-c", 'exec scan "$1" {queue_id}', "sh", "{user}"]"""
+    (route,) = load(write(f'[[route]]\nto = "pipe"\ncommand = {command}')).delivery.routes
+    assert route.pipe.command[-1] == "{user}"
