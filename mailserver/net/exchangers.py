@@ -160,18 +160,23 @@ async def _look_up(resolver: IResolver, name: str, preference: int) -> _Host:
 
 @lru_cache(maxsize=1024)  # hosts are looked up for every message
 def _literal_address(name: str) -> tuple[str, ...]:
-    """The address, or the path of a socket, that stands in the place of a host's name, if one does."""
-    if name.startswith("/"):
-        return (name,)
+    """The address that stands in the place of a host's name, if one does; none with a scope."""
     try:
-        return (str(ip_address(name)),)
+        return () if "%" in name else (str(ip_address(name)),)
     except ValueError:
         return ()
 
 
+async def _find_hop(resolver: IResolver, hop: NextHop, preference: int) -> _Host:
+    if not hop.port or "%" in hop.host:
+        # Only the administrator names sockets and scopes: a stranger's MX record may hold them as well.
+        return _Host(hop.host, preference, (hop.host,))
+    return await _look_up(resolver, hop.host, preference)
+
+
 def is_address(name: str) -> bool:
     """Whether it is an IP address, and no name."""
-    return bool(_literal_address(name)) and not name.startswith("/")
+    return bool(_literal_address(name))
 
 
 def _nobody(address: str) -> bool:
@@ -290,7 +295,7 @@ class Smarthosts:
     async def find(self, domain: str) -> Found:
         """Whom to ask for any domain. Delayed where none has an address: the mistake is here."""
         hosts = await all_of(
-            _look_up(self._resolver, hop.host, preference) for preference, hop in enumerate(self._hosts)
+            _find_hop(self._resolver, hop, preference) for preference, hop in enumerate(self._hosts)
         )
         found = _collect(list(zip(hosts, self._hosts, strict=True)))
         if found.exchangers or found.trouble:
@@ -306,7 +311,7 @@ def _collect(hosts: Iterable[tuple[_Host, NextHop]]) -> Found:
         if host.addresses is None:
             unknown.append(host.name)
         # A socket has no name that reports could give; who answers there is on this machine.
-        name = "localhost" if host.name.startswith("/") else host.name
+        name = host.name if hop.port else "localhost"
         for address in host.addresses or ():
             exchanger = Exchanger(
                 name,

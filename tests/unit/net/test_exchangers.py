@@ -272,6 +272,22 @@ class ExchangersTest(SynchronousTestCase):
         self.failureResultOf(found, CancelledError)
 
 
+class StrangeNamesTest(SynchronousTestCase):
+    """What a stranger's MX record may hold, and only the administrator may mean."""
+
+    def find(self, name):
+        asked = []
+        records = MX(10, name), MX(20, "a.example")
+        found = find("x.example", *records, is_ours=lambda address: asked.append(address) or False)
+        assert asked == ["192.0.2.1"], "the kernel was asked about what is no address"
+        return names(found)
+
+    def test_none_is_a_socket_or_an_address_with_a_scope(self):
+        for name in ("/run/dovecot/lmtp", "/", "//x.example", "2001:db8::1%eth0", "::1%1", "192.0.2.1/24"):
+            with self.subTest(name=name):
+                assert self.find(name) == ["a"]
+
+
 class SmarthostsTest(SynchronousTestCase):
     def find(self, *hosts):
         hops = [NextHop(*host) for host in hosts]
@@ -301,6 +317,9 @@ class SmarthostsTest(SynchronousTestCase):
             )
         )
         assert [str(one) for one in found.exchangers] == ["/run/dovecot/lmtp", "a.example[192.0.2.1]:465"]
+
+    def test_an_address_of_one_link(self):
+        assert self.find(("fe80::1%eth0", 25)) == Found((Exchanger("fe80::1%eth0", "fe80::1%eth0", 25, 0),))
 
     def test_one_nobody_knows_now(self):
         found = self.find(("dead.example", 25), ("a.example", 25))
