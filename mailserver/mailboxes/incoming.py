@@ -1,7 +1,8 @@
 """One message on its way into its mailboxes, and the commit that many messages share (law 3).
 
-A message is written once, to the ``tmp/`` of the first of its mailboxes, made durable there, linked into the
-``new/`` of each under a name that did not exist, and is delivered where that directory is durable too.
+A message is written once, to the ``tmp/`` of the first of its mailboxes that can have it, made durable there,
+linked into the ``new/`` of each under a name that did not exist, and is delivered where that directory is
+durable too.
 Where a file system cannot link, or a mailbox lies on another one, that mailbox gets a copy of its own.
 
 :func:`commit` takes all messages that wait through each of these steps together: what one of them meets does
@@ -189,7 +190,13 @@ class Incoming:
     def begin(self, octets: int) -> None:
         """Create the file. Raises what keeps the last of the mailboxes from taking so many octets."""
         with self._guard:
-            self._open(octets)
+            while self._fd < 0:
+                try:
+                    self._open(octets)
+                except OSError as error:
+                    self._leave_home(error)
+                    if not self.going:
+                        raise
 
     def write(self, data: bytes) -> None:
         """Add content in wire form."""
@@ -203,11 +210,19 @@ class Incoming:
                 # The size on disk is smaller by the CRs; not enough to let a message in or keep it out by.
                 self._open(len(self._content))
                 self._write(self._content)
-                self._content = None
             if self._held or self._last != b"\n":
                 self._put(self._held + b"\n")
             if self._arrived is not None:
                 os.utime(self._fd, (self._arrived, self._arrived))
+            self._content = None
+
+    def move(self, error: OSError) -> None:
+        """The mailbox that it would be written to fails by this; it begins anew in the next one."""
+        with self._guard:
+            self._drop_file()
+            self._held, self._last = b"", b"\n"
+            self._octets = self._wire_octets = 0
+            self._leave_home(error)
 
     @property
     def device(self) -> int:
@@ -249,11 +264,7 @@ class Incoming:
         """Nothing more will be done with it: let the file go. Never raises."""
         with self._guard:
             self._ended = True
-            if self._fd >= 0:
-                fd, self._fd = self._fd, -1
-                os.close(fd)
-                with suppress(OSError):
-                    os.unlink(self._temporary)
+            self._drop_file()
 
     def _open(self, octets: int) -> None:
         if self._ended:
@@ -267,6 +278,17 @@ class Incoming:
             return
         failure = self.copies[0].failure
         raise failure if failure is not None else StorageTrouble("no mailbox")
+
+    def _leave_home(self, error: OSError) -> None:
+        for home in self.going[:1]:
+            home.fail(error)
+
+    def _drop_file(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            with suppress(OSError):
+                os.unlink(self._temporary)
 
     def _link(self, copy: Copy, final: str) -> None:
         try:
@@ -361,14 +383,20 @@ def _prepare(waiting: Sequence[Incoming], prepare: Callable[[Path], None]) -> No
 
 
 def _fill(incoming: Incoming, mend: Callable[[Path], None]) -> None:
-    going = incoming.going
-    if not going:
-        return
-    try:
-        incoming.fill()
-    except _GONE:
-        mend(going[0].directory)
-        incoming.fill()
+    """See that it is written: where the first of its mailboxes cannot have the file, to the next."""
+    while incoming.going:
+        try:
+            try:
+                incoming.fill()
+            except _GONE:
+                mend(incoming.going[0].directory)
+                incoming.fill()
+        except OSError as error:
+            if incoming.is_piecemeal:
+                raise  # what was written is known to its file only
+            incoming.move(error)
+        else:
+            return
 
 
 def _fail(copies: Sequence[Copy], error: Exception) -> None:

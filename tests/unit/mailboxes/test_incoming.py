@@ -116,6 +116,69 @@ def test_one_mailboxs_trouble_is_not_anothers(yard: Yard) -> None:
     assert not yard.files("tmp")
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+    """Nothing can be created in the ``tmp/`` of this mailbox: another user's, a quota, a file system."""
+    real = os.open
+
+    def refused(path: Any, flags: int, *more: Any) -> int:
+        if f"/{name}/tmp/" in str(path):
+            raise OSError(code, os.strerror(code))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refused)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOENT, errno.EIO])
+def test_a_mailbox_that_cannot_have_the_file_leaves_it_to_the_next(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    refuse(monkeypatch, "ann", code)
+    incoming = Incoming(yard.copies("ann", "bob", "carl"), yard.disk, TEXT)
+    ((ann, bob, carl),) = yard.commit(incoming)
+    assert isinstance(ann, StorageTrouble)
+    assert (bob, carl) == (None, None)
+    assert {path.read_bytes() for path in yard.files().values()} == {TEXT.replace(b"\r\n", b"\n")}
+    assert sorted(yard.files()) == ["bob", "carl"]
+    assert not yard.files("tmp")
+
+
+def test_what_comes_in_pieces_begins_where_it_can(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = yard.copies("ann", "bob")
+    for copy in copies:
+        maildir.prepare(copy.directory, THE_DISK, lambda what, path: None)
+    refuse(monkeypatch, "ann", errno.EACCES)
+    incoming = Incoming(copies, yard.disk, None)
+    incoming.begin(len(TEXT))
+    incoming.write(TEXT)
+    ((ann, bob),) = yard.commit(incoming)
+    assert isinstance(ann, StorageTrouble)
+    assert bob is None
+    refuse(monkeypatch, "carl", errno.EACCES)
+    nobodys = Incoming(yard.copies("carl"), yard.disk, None)
+    with pytest.raises(PermissionError):
+        nobodys.begin(len(TEXT))
+
+
+@pytest.mark.parametrize("steps", [[-1], [5, -1]])
+def test_a_disk_that_fills_up_while_it_is_written(yard: Yard, steps: list[int]) -> None:
+    left = iter(steps)
+
+    def write(fd: int, data: Any) -> int:
+        step = next(left, len(data))
+        if step < 0:
+            raise OSError(errno.ENOSPC, "full")
+        return os.write(fd, data[:step])
+
+    disk = evolve(yard.disk, write=write)
+    ((ann, bob),) = yard.commit(Incoming(yard.copies("ann", "bob"), disk, TEXT), disk=disk)
+    assert isinstance(ann, StorageFull)
+    assert bob is None
+    (path,) = yard.files().values()
+    assert path.read_bytes() == TEXT.replace(b"\r\n", b"\n")
+    assert f",S={len(TEXT) - 3},W={len(TEXT)}" in path.name
+    assert not yard.files("tmp")
+
+
 def test_nobody_left(yard: Yard) -> None:
     copies = [*yard.copies("cursed"), *yard.copies("full", limit=Limit(5))]
     ((cursed, full),) = yard.commit(Incoming(copies, yard.disk, TEXT))
