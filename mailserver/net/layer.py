@@ -8,9 +8,10 @@ it, as it does without TLS: all that one piece of input leads to (the last reply
 from socket import socket
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
 
 __all__ = ["Layer", "Layers"]
 
@@ -21,6 +22,7 @@ _TOGETHER = 16 * 1024
 """Octets that are sent, though there may be more to go with them."""
 
 
+@implementer(ISSLTransport)
 class Layer(TLSMemoryBIOProtocol):
     """Stands between a connection and its session, and is the session's transport from now on."""
 

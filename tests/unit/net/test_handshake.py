@@ -124,7 +124,8 @@ class HandshakeTests(TestCase):
     async def test_one_that_stands_still_is_cut_off(self) -> None:
         for implicit in (True, False):
             for beginning in (b"", b"\x16\x03\x01\x02\x00\x01\x00"):
-                address = self.serve(implicit, Bounds(handshake=0.1))
+                # At once: who does not go on would not read a farewell either, and needs no grace.
+                address = self.serve(implicit, Bounds(handshake=0.1, grace=600.0))
                 rest = await deferToThread(self._stall, address, implicit, beginning)
                 assert rest == b""
 
