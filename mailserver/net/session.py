@@ -33,7 +33,6 @@ from twisted.internet import defer
 from twisted.internet.error import ConnectionClosed, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHandshakeListener,
     IPushProducer,
     IReactorTime,
@@ -46,6 +45,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver.interfaces import Verdict
+from mailserver.net.deadlines import Deadline, Deadlines
 from mailserver.net.layer import Layers
 from mailserver.net.tls import tls_facts
 from mailserver.wire.lines import Flaw, Lines
@@ -119,6 +119,39 @@ _COME_IN = Verdict(True, "nobody counts")
 class Session:
     """The mixin. ``factory`` gives ``bounds`` and ``clock``."""
 
+    # Thousands are open at a time: a dictionary for all that the class and its base have would take more than
+    # they do. What has a place here is what beginSession sets.
+    __slots__ = (
+        "__dict__",
+        "_abort",
+        "_blocked",
+        "_busy",
+        "_closing",
+        "_direct",
+        "_drained",
+        "_draining",
+        "_ended",
+        "_eof",
+        "_isBuffered",
+        "_last_active",
+        "_lines",
+        "_paused",
+        "_pending_reply_octets",
+        "_phase_end",
+        "_pumping",
+        "_raw",
+        "_raw_left",
+        "_replies",
+        "_running",
+        "_session_end",
+        "_settled",
+        "_socket",
+        "_timer",
+        "admission",
+        "bounds",
+        "clock",
+    )
+
     factory: "SessionFactory"
     transport: Any
     peer: Peer = NOBODY
@@ -151,18 +184,17 @@ class Session:
         self._lines = Lines(self.bounds.line)
         self._replies: list[bytes] = []
         self._pending_reply_octets = 0
-        self.said = 0
         self._raw_left: int | None = None  # octets after which raw input ends by itself
         self._raw = self._busy = self._pumping = self._blocked = self._closing = False
         self._paused = self._ended = self._draining = self._eof = self._isBuffered = False
         self._running: defer.Deferred[None] | None = None
-        self._drained: list[defer.Deferred[None]] = []
+        self._drained: tuple[defer.Deferred[None], ...] = ()
         now = self.clock.seconds()
         self._last_active = now
         self._phase_end: float | None = None
         self._session_end = now + self.bounds.session
-        self._timer: IDelayedCall | None = None
-        self._abort: IDelayedCall | None = None
+        self._timer: Deadline | None = None
+        self._abort: Deadline | None = None
         if hasattr(self.transport, "setTcpNoDelay"):
             # Small replies would wait for the ACK of the one before, which the peer delays.
             self.transport.setTcpNoDelay(True)
@@ -208,12 +240,9 @@ class Session:
     def setPhase(self, seconds: float | None) -> None:
         """Give what begins now so many seconds in all, however lively it is; ``None``: no limit."""
         self._phase_end = None if seconds is None else self.clock.seconds() + seconds
-        if (
-            self._timer is not None
-            and self._phase_end is not None
-            and self._phase_end < self._timer.getTime()
-        ):
-            self._timer.reset(self._phase_end - self.clock.seconds())
+        if self._timer is not None and self._phase_end is not None and self._phase_end < self._timer.time:
+            self._cancelTimer()
+            self._timer = self.factory.deadlines.after(self._phase_end - self.clock.seconds(), self._check)
 
     def setLongestLine(self, octets: int) -> None:
         """From now on a line may have so many octets, CRLF included, instead of ``bounds.line``."""
@@ -256,7 +285,7 @@ class Session:
         self._write(data)
         if self._blocked:
             drained: defer.Deferred[None] = defer.Deferred()
-            self._drained.append(drained)
+            self._drained += (drained,)
             await drained
 
     def isBehind(self, octets: int) -> bool:
@@ -290,7 +319,7 @@ class Session:
         # A peer that was paused must be read from again, or TLS never sees its close_notify.
         self._resumeReading()
         # Before the close: a transport may be gone, and connectionLost called, when that returns.
-        self._abort = self.clock.callLater(self.bounds.grace, self.transport.abortConnection)
+        self._abort = self.factory.deadlines.after(self.bounds.grace, self.transport.abortConnection)
         if self._mayBeSending() and hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
         else:
@@ -350,9 +379,9 @@ class Session:
         if self.admission.allowed:
             self.factory.leave(self.peer.address)
         self._cancelTimer()
-        if self._abort is not None and self._abort.active():
-            self._abort.cancel()
-        drained, self._drained = self._drained, []
+        if self._abort is not None:
+            self.factory.deadlines.cancel(self._abort)
+        drained, self._drained = self._drained, ()
         for waiter in drained:
             # TLS gives reasons of its own; whoever waits in send() need not know them.
             waiter.errback(reason if reason.check(ConnectionClosed) else Failure(ConnectionLost()))
@@ -368,7 +397,7 @@ class Session:
         self._blocked = self._isBuffered = False
         self._direct = _DIRECT
         self._last_active = self.clock.seconds()
-        drained, self._drained = self._drained, []
+        drained, self._drained = self._drained, ()
         for waiter in drained:
             waiter.callback(None)
         self._pump()
@@ -515,11 +544,11 @@ class Session:
         return expiry
 
     def _arm(self) -> None:
-        # One timer a session, looked at when it fires, and not touched by every command.
+        # One deadline a session, looked at when it fires, and not touched by every command.
         wait = max(self._expiry() - self.clock.seconds(), 0.0)
         if self._busy and not self._blocked:
             wait = min(wait, self.bounds.idle)
-        self._timer = self.clock.callLater(wait, self._check)
+        self._timer = self.factory.deadlines.after(wait, self._check)
 
     def _check(self) -> None:
         self._timer = None
@@ -535,9 +564,9 @@ class Session:
         self.closeSession()
 
     def _cancelTimer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        if self._timer is not None:
+            self.factory.deadlines.cancel(self._timer)
+            self._timer = None
 
     # --- to be overridden -------------------------------------------------------------------------
 
@@ -604,6 +633,7 @@ class SessionFactory(ServerFactory):
     def __init__(self, bounds: Bounds, clock: IReactorTime) -> None:
         self.bounds = bounds
         self.clock = clock
+        self.deadlines = Deadlines(clock)
         self.sessions: set[Session] = set()
         self.connections: Connections | None = None
         self._emptied: list[defer.Deferred[None]] = []

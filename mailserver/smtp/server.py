@@ -95,7 +95,7 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
     _log = Logger()
 
     def __init__(self, factory: "SMTPFactory") -> None:
-        ESMTP.__init__(self)
+        # Not the base's: what it makes is for its methods that are dead here.
         AnsweringSession.__init__(self)
         ContentSession.__init__(self)
         LoginSession.__init__(self, factory.service, factory.logins)
