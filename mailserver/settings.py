@@ -128,8 +128,12 @@ def as_begun(begun: Config, now: Config) -> Config:
 
 
 def worker_count(workers: int | str, cores: int) -> int:
-    """How many processes accept, by the ``workers`` key and the cores that this process may use."""
-    return (cores if cores > 1 else 0) if isinstance(workers, str) else workers
+    """How many processes accept, by the ``workers`` key and the cores that this process may use.
+
+    By themselves, one for each core that the delivering process leaves; on two cores one process that does
+    all was faster where mail comes in over a few sessions.
+    """
+    return (cores - 1 if cores > 2 else 0) if isinstance(workers, str) else workers
 
 
 def _spelled(config: Config, name: str) -> object:
