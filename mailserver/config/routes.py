@@ -44,6 +44,9 @@ _STRANGERS_WORDS = re.compile(r"\{(sender|recipient|user)\}")
 
 _NOT_ACCEPTING = {"mx": ': say to = "backup"', "discard": "", "refuse": ""}
 
+_WITHOUT_NETWORK = ("pipe", "discard", "refuse")
+"""Kinds of routes that lead to no host."""
+
 
 def read_routes(file: File, locate: Locate, find: Find) -> tuple[Route, ...]:
     """The routes in the order of the file."""
@@ -203,8 +206,8 @@ def _secrecy_problems(table: Any, wrong: Wrong, find: Find) -> Iterator[Problem]
         return
     if not read_roots(table, find):
         yield wrong("tls_roots", f'"{table.tls_roots}" cannot be read, or holds no certificate')
-    elif table.tls != "verify" and not table.username:
-        yield wrong("tls_roots", 'has no effect without tls = "verify" or a login', fatal=False)
+    elif table.to in _WITHOUT_NETWORK or (table.lmtp and not table.lmtp.port):
+        yield wrong("tls_roots", "has no effect: no TLS is spoken there", fatal=False)
 
 
 def _acceptance_problems(table: Any, wrong: Wrong) -> Iterator[Problem]:
