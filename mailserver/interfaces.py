@@ -162,7 +162,7 @@ class Waiting:
 
     :ivar attempts: how often it has been tried.
     :ivar warned: a delay report about it has been stored.
-    :ivar reroute: the host, as ``host:port``, that the administrator has it go to; empty: as routed.
+    :ivar reroute: the host, as ``--via`` names it, that the administrator has it go to; empty: as routed.
     """
 
     recipient: Recipient

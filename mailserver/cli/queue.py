@@ -281,13 +281,17 @@ def retry(context: click.Context, selection: Selection, everything: bool) -> Non
 @queue.command()
 @filters
 @_all_option
-@click.option("--via", "host", default="", metavar="HOST[:PORT]", help="The host it goes to instead.")
+@click.option("--via", "host", default="", metavar="HOST", help="The host it goes to instead.")
 @click.option("--undo", is_flag=True, help="As routed, again.")
 @click.pass_context
 def reroute(context: click.Context, selection: Selection, everything: bool, host: str, undo: bool) -> None:
-    """Send mail to another host than it is routed to."""
+    """Send mail to another host than it is routed to.
+
+    HOST is "mx.example", "mx.example:2525", "smtps://mx.example" (TLS from the first octet), an address, or
+    "unix:/run/lmtp" (LMTP on a socket).
+    """
     if bool(host) is undo:
-        raise click.UsageError("say --via HOST[:PORT], or --undo")
+        raise click.UsageError("say --via HOST, or --undo")
     _say(
         _steer(context, "reroute", selection, everything, host=host),
         "rerouted" if host else "as routed again:",

@@ -4,7 +4,6 @@ The defaults are safe rather than useful: nothing listens, and only this machine
 without TLS.
 """
 
-import os
 import socket
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from mailserver.config.endpoints import check_endpoint
+from mailserver.domains.hops import parse_hop, parse_lmtp, split_port
 from mailserver.domains.naming import parse_domain, parse_mailbox
 from mailserver.domains.tomlfile import Table
 from mailserver.domains.units import Network, parse_duration, parse_network, parse_size, quote
@@ -20,7 +20,6 @@ from mailserver.model.exchanger import NextHop
 __all__ = ["File"]
 
 _LONGEST = 366 * 86400.0
-_SMTPS = "smtps://"
 
 
 def _parse_wait(value: object) -> float:
@@ -50,50 +49,15 @@ def _parse_message_size(value: object) -> int:
 
 def _parse_server(value: object) -> tuple[str, int]:
     """``"127.0.0.1"``, ``"127.0.0.1:5300"``, ``"::1"``, ``"[::1]:53"``."""
-    host, port = _split_port(value, 53)
+    host, port = split_port(value, 53)
     try:
         return str(ip_address(host)), port
     except ValueError:
         raise ValueError(f'"{value}" is not an IP address, with or without :port') from None
 
 
-def _parse_hop(value: object) -> NextHop:
-    """``"relay.isp.example:587"``, ``"smtps://relay.isp.example"``, or an address; port 25, or 465."""
-    if isinstance(value, str) and value.startswith(_SMTPS):
-        return NextHop(*_parse_host(value.removeprefix(_SMTPS), 465), wrapped=True)
-    return NextHop(*_parse_host(value, 25))
-
-
-def _parse_lmtp(value: object) -> NextHop | None:
-    """``"unix:/run/dovecot/lmtp"``, ``"mda.example.lan:24"``; empty: none."""
-    if value == "":
-        return None
-    if not isinstance(value, str) or not value.startswith("unix:"):
-        return NextHop(*_parse_host(value, 24))
-    path = value.removeprefix("unix:")
-    # sockaddr_un has room for 108 octets, one of them a NUL.
-    if not path.startswith("/") or len(os.fsencode(path)) > 107:
-        raise ValueError(f'"{value}" is no absolute path of a socket, or too long for one')
-    return NextHop(path, 0)
-
-
-def _parse_host(value: object, default: int) -> tuple[str, int]:
-    host, port = _split_port(value, default)
-    try:
-        return str(ip_address(host)), port
-    except ValueError:
-        return parse_domain(host), port
-
-
-def _split_port(value: object, default: int) -> tuple[str, int]:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{quote(value)} is not a host, with or without :port")
-    host, colon, port = value.rpartition(":")
-    if not colon or (":" in host and not host.endswith("]")):
-        host, port = value, str(default)
-    if not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) <= 65535:
-        raise ValueError(f'"{value}" has no port between 1 and 65535')
-    return host.removeprefix("[").removesuffix("]"), int(port)
+def _parse_lmtp_or_none(value: object) -> NextHop | None:
+    return None if value == "" else parse_lmtp(value)
 
 
 def _check_waits(waits: list[float]) -> list[float]:
@@ -189,7 +153,7 @@ class _Relay(Table):
 _Correspondents = list[Annotated[str, BeforeValidator(_parse_correspondents)]]
 _Domains = list[Annotated[str, AfterValidator(parse_domain)]]
 _DomainsBelow = list[Annotated[str, AfterValidator(_parse_domains_below)]]
-_Hops = list[Annotated[Any, BeforeValidator(_parse_hop)]]
+_Hops = list[Annotated[Any, BeforeValidator(parse_hop)]]
 _Security = Literal["none", "may", "encrypt", "verify", "dane"]
 _Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 _Over = Literal["delay", "refuse", "hold"]
@@ -278,7 +242,7 @@ class _Route(Table):
     users: list[Annotated[str, AfterValidator(_check_user)]] = Field(default_factory=list)
     to: Literal["mx", "backup", "smarthost", "lmtp", "pipe", "discard", "refuse"] = "mx"
     smarthost: _Hops = Field(default_factory=list)
-    lmtp: Annotated[Any, BeforeValidator(_parse_lmtp)] = None
+    lmtp: Annotated[Any, BeforeValidator(_parse_lmtp_or_none)] = None
     username: str = ""
     password_file: str = ""
     tls: _Security = "may"

@@ -26,7 +26,6 @@ not ended then stays held, with the reason, and the answer counts it: ``under_wa
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from ipaddress import ip_address
 from itertools import count
 from typing import Any
 
@@ -37,6 +36,7 @@ from mailserver.delivery.recording import Recorder
 from mailserver.delivery.runner import Runner
 from mailserver.delivery.timing import Time
 from mailserver.delivery.together import together
+from mailserver.domains.hops import parse_reroute, spell_hop
 from mailserver.domains.naming import parse_domain, parse_mailbox
 from mailserver.interfaces import Declined, Duty, Settlement, StorageTrouble
 from mailserver.model.address import NULL_SENDER, Address
@@ -48,7 +48,7 @@ from mailserver.spool.orders import NoSuchMessage, Portion
 from mailserver.spool.selecting import Selection
 from mailserver.spool.store import Spool
 
-__all__ = ["Steering", "parse_host"]
+__all__ = ["Steering"]
 
 _PORTION = 500
 _ENDED_AT_ONCE = 100
@@ -104,7 +104,7 @@ class Steering:
 
     async def _reroute(self, request: Request, tell: Tell) -> object:
         host = _text(request, "host")
-        spelled = _spell_host(*_sound(parse_host, host)) if host else None
+        spelled = spell_hop(_sound(parse_reroute, host)) if host else None
         done = await self._steer("reroute", _selection(request), tell, spelled)
         self._runner.destinations.wake()
         self._runner.give_back()
@@ -273,28 +273,6 @@ class Steering:
 
     async def _troubles(self, request: Request, tell: Tell) -> object:
         return self._runner.destinations.told()
-
-
-def parse_host(text: str) -> tuple[str, int]:
-    """``mx.example.org``, ``192.0.2.1:2525``, ``[2001:db8::1]:25``; port 25 if none is named.
-
-    Raises ``ValueError`` for what is none.
-    """
-    host, port = text, "25"
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or port
-    elif text.count(":") == 1:
-        host, port = text.split(":")
-    if not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) <= 65535:
-        raise ValueError(f'"{text}" has no port between 1 and 65535')
-    if ":" in host or host.replace(".", "").isdecimal():
-        return str(ip_address(host)), int(port)
-    return parse_domain(host), int(port)
-
-
-def _spell_host(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _sound(parse: Callable[[Any], Any], value: Any) -> Any:

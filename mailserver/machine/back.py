@@ -27,11 +27,12 @@ from mailserver.delivery.recording import Recorder
 from mailserver.delivery.routing import Forwarding, Local, Programs, Remote, route
 from mailserver.delivery.runner import Directions, Runner
 from mailserver.delivery.slots import Slots, Window
-from mailserver.delivery.steering import Steering, parse_host
+from mailserver.delivery.steering import Steering
 from mailserver.delivery.timing import Time
+from mailserver.domains.hops import parse_reroute
 from mailserver.interfaces import ICourier
 from mailserver.machine.storage import Storage
-from mailserver.model.exchanger import Manner, NextHop
+from mailserver.model.exchanger import Manner
 from mailserver.net.assurance import Assurance
 from mailserver.net.exchangers import Exchangers, Smarthosts, is_address
 from mailserver.net.failings import Failings
@@ -205,9 +206,13 @@ class Back:
             self._resolver, fetcher.fetch, file, self._chores.run, time.time, self._reactor.seconds
         )
 
-    def _rerouted(self, host: str) -> OutsideCourier:
-        finder = Smarthosts(self._resolver, [NextHop(*parse_host(host))])
-        return self._outside(MXCourier(finder, self._transmitter, assurance=self._own_assurance))
+    def _rerouted(self, host: str) -> ICourier:
+        hop = parse_reroute(host)
+        # Who listens on a socket has the mailboxes, as under a route to LMTP.
+        manner = Manner(lmtp=not hop.port)
+        finder = Smarthosts(self._resolver, [hop])
+        there = MXCourier(finder, self._transmitter, manner=manner, assurance=self._own_assurance)
+        return there if manner.lmtp else self._outside(there)
 
     def _outside(self, courier: ICourier) -> OutsideCourier:
         return OutsideCourier(courier, self._storage.directory, self._storage.senders)
