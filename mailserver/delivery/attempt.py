@@ -23,7 +23,7 @@ Router = Callable[[Recipient, Envelope], Route]
 """Says where a recipient goes."""
 
 Rerouted = Callable[[str], ICourier]
-"""The courier to a host that the administrator names, as in :mod:`mailserver.domains.hops`; it goes before routes."""
+"""The courier to a host that the administrator names (:mod:`mailserver.domains.hops`): before any route."""
 
 Couriers = Mapping[type[Any], ICourier]
 """The courier for each kind of route but :class:`~mailserver.delivery.routing.Nowhere`."""
