@@ -70,11 +70,11 @@ def filters(command: F) -> F:
         domain: str,
         older: float,
         error: str,
-        state: str,
+        state: str | None,
         **options: Any,
     ) -> Any:
         before = time.time() - older if older else 0.0
-        selection = Selection(ids, sender, recipient, domain, error, state, before=before)
+        selection = Selection(ids, sender, recipient, domain, error, state or "", before=before)
         return command(*arguments, selection=selection, **options)
 
     options = (
@@ -90,7 +90,7 @@ def filters(command: F) -> F:
             help='Queued for longer: "4h", "2d".',
         ),
         click.option("--error", default="", metavar="TEXT", help="Words, code or status of the last reply."),
-        click.option("--state", default="", type=click.Choice(["", *OPEN]), help="Waiting or held."),
+        click.option("--state", type=click.Choice(OPEN), help="Waiting or held."),
     )
     for option in reversed(options):
         select = option(select)
@@ -120,6 +120,10 @@ def listing(context: click.Context) -> Iterator[Listing]:
         raise click.ClickException(f"{database}: there is no queue; has the server ever run?")
     try:
         with closing(schema.connect(database, read_only=True)) as connection:
+            if schema.version(connection) < schema.VERSION:
+                raise click.ClickException(
+                    f"{database} is of an older version of this server: start the server, which converts it"
+                )
             yield Listing(connection)
     except sqlite3.Error as error:
         raise click.ClickException(f"{database}: {error}") from error

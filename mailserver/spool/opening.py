@@ -58,7 +58,7 @@ def _finding(database: Path, thoroughly: bool) -> str | None:
     try:
         # A connection that could write would write the log into the damaged database on closing.
         with closing(schema.connect(database, read_only=True)) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            version = schema.version(connection)
             if version > schema.VERSION:
                 raise SpoolUnusable(
                     f"{database} was written by a newer version of this server"

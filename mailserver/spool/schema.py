@@ -22,7 +22,17 @@ a newer version is not touched.
 import sqlite3
 from pathlib import Path
 
-__all__ = ["OPEN_STATES", "PAGE", "VERSION", "SpoolUnusable", "connect", "create", "probe", "upgrade"]
+__all__ = [
+    "OPEN_STATES",
+    "PAGE",
+    "VERSION",
+    "SpoolUnusable",
+    "connect",
+    "create",
+    "probe",
+    "upgrade",
+    "version",
+]
 
 VERSION = 2
 
@@ -138,6 +148,12 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def version(connection: sqlite3.Connection) -> int:
+    """The version of the layout; 0 where there are no tables yet."""
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(number)
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty database, all or none."""
     connection.execute(f"PRAGMA page_size = {PAGE}")
@@ -148,12 +164,12 @@ def upgrade(connection: sqlite3.Connection) -> None:
     """Bring the layout up to :data:`VERSION`, in one transaction. Does nothing where it is."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for step in _STEPS[version:]:
+        there = version(connection)
+        for step in _STEPS[there:]:
             for statement in step.split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
-        if version < VERSION:
+        if there < VERSION:
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except sqlite3.Error:
@@ -164,6 +180,5 @@ def upgrade(connection: sqlite3.Connection) -> None:
 
 def probe(connection: sqlite3.Connection) -> None:
     """Use every table and index once. Raises :class:`sqlite3.Error` if one is not as it should be."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for statement in _PROBES if version == 1 else _PROBES + _PROBES_2:
+    for statement in _PROBES if version(connection) == 1 else _PROBES + _PROBES_2:
         connection.execute(statement).fetchall()

@@ -2,7 +2,9 @@
 
 import json
 import secrets
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -49,6 +51,14 @@ class QueueTests(SpoolTestCase):
              "reply": "550 5.7.1", "reason": "no relay", "rule": "m.toml:3", "sender": "<x@y.example>"}}
         )  # fmt: skip
         await self.settle(duty, FAILED)
+
+    async def test_a_queue_of_an_older_version(self):
+        await self.spool.stop()
+        with closing(sqlite3.connect(self.directory / "spool.db", isolation_level=None)) as connection:
+            connection.execute("PRAGMA user_version = 1")
+            connection.execute("ALTER TABLE recipient DROP COLUMN hold")
+        for command in (("queue", "list"), ("queue", "summary"), ("trace", "bob@one.example")):
+            assert "start the server, which converts it" in await self.ctl(*command, status=1)
 
     async def test_lists(self):
         assert await self.ctl("queue", "list") == "nothing is queued\n"
