@@ -52,7 +52,8 @@ def remove(context: click.Context, name: str, with_users: bool) -> None:
     tree, _ = load_tree(domains)
     users = len(tree.domains[spelled].users)
     if users and not with_users:
-        raise click.ClickException(f"{spelled} has {users} users: remove them first, or say --with-users")
+        has = "has 1 user: remove it" if users == 1 else f"has {users} users: remove them"
+        raise click.ClickException(f"{spelled} {has} first, or say --with-users")
     for hosted in tree.domains.values():
         for alias in hosted.aliases.values() if hosted.name != spelled else ():
             if any(target.domain == spelled for target in alias.targets):

@@ -138,6 +138,8 @@ def restore(context: click.Context, address: str, since: str, only_list: bool) -
             count = undo.restore(box.directory, found, box.names, THE_DISK) if found else 0
             click.echo(f"restored {count} message{'s' * (count != 1)} of {box.account.name}")
             return
+        if not found:
+            click.echo(f"nothing that was deleted is kept of {box.account.name}")
         for one in found:
             click.echo(f"{one.day}  {_describe(one.path)}")
 

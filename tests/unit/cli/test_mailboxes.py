@@ -244,4 +244,5 @@ class TestMail:
         assert len(list((box / "new").iterdir())) == 2
         assert "restored 1 message of" in mailctl("restore", "alice@a.example")
         assert "restored 0 messages" in mailctl("restore", "alice@a.example")
+        assert "nothing that was deleted" in mailctl("restore", "alice@a.example", "--list")
         assert "is not a day" in mailctl("restore", "alice@a.example", "--since", "never", status=1)
