@@ -5,6 +5,11 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("mailserver", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mailserver")
 
 
 @pytest.fixture(scope="session", autouse=True)

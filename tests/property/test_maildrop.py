@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailserver.mailboxes.filenames import UniqueNames
@@ -56,7 +56,6 @@ def deliver(box: Path, content: bytes, cuts: list[int] | None) -> None:
     assert commit([incoming], THE_DISK, lambda path: None) == [[None]]
 
 
-@settings(deadline=None)  # the disk takes the time that it takes
 @given(mails, st.none() | st.lists(st.integers(0, 200), max_size=6))
 @example(b"a\r\n", [2])
 @example(b"", [])
@@ -68,7 +67,6 @@ def test_what_was_delivered_is_what_is_fetched(content: bytes, cuts: list[int] |
     assert size == len(text)
 
 
-@settings(deadline=None)  # the disk takes the time that it takes
 @given(contents)
 @example(b"a\r")
 @example(b"x" * 65535 + b"\r\n")
@@ -80,7 +78,6 @@ def test_any_file_has_the_size_that_is_sent(content: bytes) -> None:
     assert size == len(text)
 
 
-@settings(deadline=None)  # the disk takes the time that it takes
 @given(contents, st.none() | st.lists(st.integers(0, 200), max_size=6))
 def test_any_delivery_has_the_size_that_is_sent(content: bytes, cuts: list[int] | None) -> None:
     with mailbox() as box:
@@ -98,7 +95,6 @@ words = st.sampled_from(
 )
 
 
-@settings(deadline=None)  # the disk takes the time that it takes
 @given(st.lists(words, max_size=8), st.booleans(), st.lists(st.integers(0, 150), max_size=9))
 def test_any_split_gives_the_same_and_only_quit_deletes(
     script: list[bytes], quits: bool, cuts: list[int]

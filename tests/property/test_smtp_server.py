@@ -109,13 +109,13 @@ scripts = st.lists(
 
 
 @given(scripts, sizes)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_segmentation_gives_the_same_replies(script: bytes, sizes: list[int]) -> None:
     assert conversation(Premises(), script, sizes) == conversation(Premises(), script, [len(script) or 1])
 
 
 @given(st.sampled_from(load("smtp")), sizes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_segmentation_of_the_dialogues(dialogue: Dialogue, sizes: list[int]) -> None:
     premises = Premises(dialogue.settings)
     if any(len(step.data) > 20_000 for step in dialogue.steps):
@@ -134,7 +134,7 @@ def test_any_segmentation_of_the_dialogues(dialogue: Dialogue, sizes: list[int])
 
 
 @given(st.binary(max_size=3000), sizes)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_input_raises(data: bytes, sizes: list[int]) -> None:
     prefix = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<alice@example.lan>\r\n"
     for before in (b"", prefix, prefix + b"DATA\r\n", prefix + b"BDAT 1000\r\n", prefix + b"BDAT 0\r\n"):
@@ -149,7 +149,7 @@ commands = st.sampled_from([line + b"\r\n" for line in COMMANDS if line])
 
 
 @given(st.lists(st.one_of(commands, chunks), max_size=40), sizes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_reply_for_each_command(lines: list[bytes], sizes: list[int]) -> None:
     replies, _, closed = conversation(Premises(), b"".join(lines), sizes)
     found = codes(replies)[1:]
@@ -191,7 +191,7 @@ class Slowness:
 
 
 @given(scripts, sizes, st.lists(st.booleans(), min_size=1, max_size=6), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_slow_hooks_change_nothing(script: bytes, sizes: list[int], draws: list[bool], lazy: bool) -> None:
     expected = conversation(Premises(), script, [len(script) or 1])
     premises, slowness = Premises(), Slowness(draws)
@@ -212,7 +212,7 @@ def test_slow_hooks_change_nothing(script: bytes, sizes: list[int], draws: list[
 
 
 @given(sizes)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_two_hundred_messages_pipelined(sizes: list[int]) -> None:
     one = b"MAIL FROM:<s%d@x.example>\r\nRCPT TO:<alice@example.lan>\r\nDATA\r\ntext %d\r\n.\r\n"
     script = b"EHLO c\r\n" + b"".join(one % (number, number) for number in range(200)) + b"QUIT\r\n"

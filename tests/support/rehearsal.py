@@ -25,7 +25,7 @@ from twisted.trial.unittest import TestCase
 
 from mailserver.rehearsal.server import ServerProcess, Site
 
-__all__ = ["PASSWORD", "ServerTestCase", "fetch_all", "needs", "run", "until"]
+__all__ = ["PASSWORD", "ServerTestCase", "cpu", "fetch_all", "needs", "processes", "run", "until"]
 
 PASSWORD = "secret"
 USERS = {"example.lan": f"alice:{{PLAIN}}{PASSWORD}\nbob:{{PLAIN}}{PASSWORD}\n"}
@@ -79,6 +79,17 @@ def until(happened: Callable[[], T], what: str, patience: float = PATIENCE) -> T
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.05)
     return result
+
+
+def processes(server: ServerProcess) -> list[int]:
+    """The server, and the workers that it has started."""
+    return [server.pid, *map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())]
+
+
+def cpu(server: ServerProcess) -> float:
+    """Seconds of work that all its processes have done: what others do meanwhile does not count."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in processes(server)]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def smtp(server: ServerProcess, client: str = "127.0.0.1", service: str = "smtp") -> smtplib.SMTP:

@@ -211,7 +211,7 @@ def test_many_domains(make, tmp_path):
         directory.mkdir()
         (directory / "users").write_text(users)
         (directory / "aliases").write_text("postmaster: user1\nsales: user2, user3\n")
-    started = time.perf_counter()
+    started = time.process_time()
     tree, problems = load_tree(tmp_path, "domains")
     assert (len(tree.domains), tree.user_count, problems) == (1000, 10_000, ())
-    assert time.perf_counter() - started < 10  # about half a second on an idle machine
+    assert time.process_time() - started < 10  # about half a second on an idle machine

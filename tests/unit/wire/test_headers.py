@@ -1,4 +1,4 @@
-from time import monotonic
+from time import process_time
 
 import pytest
 
@@ -104,7 +104,7 @@ def test_authserv_id(value: bytes, who: bytes) -> None:
 
 
 def test_everything_is_linear() -> None:
-    begun = monotonic()
+    begun = process_time()
     for section in (
         b"Bcc:\r\n" * 300_000 + b"\r\n",
         b"Bcc:" + b"\r\n x" * 300_000 + b"\r\n\r\n",
@@ -115,4 +115,4 @@ def test_everything_is_linear() -> None:
         count_fields(section, "Bcc")
         begins_with_field(section)
         authserv_id(section)
-    assert monotonic() - begun < 5
+    assert process_time() - begun < 5
