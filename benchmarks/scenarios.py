@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from benchmarks.load import Load, Sink
 from benchmarks.maildirs import await_count, count, empty, fill
@@ -163,28 +163,15 @@ class Acceptance(Scenario):
         return timed(server, lambda: self._send(server, stage, self.messages), self.messages)
 
     def shorter(self) -> "Acceptance":
-        return Acceptance(self.name, self.title, 20, self.octets, min(self.sessions, 10))
+        return evolve(self, messages=20, sessions=min(self.sessions, 10))
 
     def _send(self, server: Server, stage: Stage, messages: int) -> None:
         stage.load.smtp(server.smtp_port, self.sessions, messages, self.octets, QUEUE)
 
 
 @define
-class Relay(Scenario):
+class Relay(Acceptance):
     """Relay: until the sink has counted the last message."""
-
-    messages: int
-    octets: int
-    sessions: int
-
-    def prepare(self, server: Server, stage: Stage) -> None:
-        self._send(server, stage, min(_WARMING, self.messages))
-
-    def measure(self, server: Server, stage: Stage) -> Sample:
-        return timed(server, lambda: self._send(server, stage, self.messages), self.messages)
-
-    def shorter(self) -> "Relay":
-        return Relay(self.name, self.title, 20, self.octets, min(self.sessions, 10))
 
     def _send(self, server: Server, stage: Stage, messages: int) -> None:
         before = stage.sink.taken()
