@@ -3,6 +3,7 @@
 The locks are the running server's, in its memory: without a server there is nothing to show.
 """
 
+from ipaddress import ip_address
 from typing import Any
 
 import click
@@ -31,8 +32,16 @@ def list_locks(context: click.Context) -> None:
         click.echo(f"{lock['client']:{width}}  {_printable(account)}  {lock['seconds']:.0f} s left")
 
 
+def _client(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """An address, or what the list shows of an IPv6 one."""
+    try:
+        return str(ip_address(value.removesuffix("/64")))
+    except ValueError:
+        raise click.BadParameter(f'"{value}" is not a client\'s address, as the list shows it') from None
+
+
 @access.command()
-@click.argument("address")
+@click.argument("address", callback=_client)
 @click.pass_context
 def lift(context: click.Context, address: str) -> None:
     """Forget the wrong passwords that came from ADDRESS, and let it log in again."""

@@ -52,6 +52,19 @@ def test_lift(mailctl, answer, locks, said):
     assert asked == [("control", "access.lift", {"client": "192.0.2.1"})]
 
 
+def test_lift_takes_what_the_list_shows(mailctl, answer):
+    asked = answer({"locks": 1})
+    mailctl("access", "lift", "2001:db8::/64")
+    assert asked == [("control", "access.lift", {"client": "2001:db8::"})]
+
+
+@pytest.mark.parametrize("what", ["alice@a.example", "192.0.2.0/24", "192.0.2"])
+def test_what_is_no_client(mailctl, answer, what):
+    asked = answer({"locks": 0})
+    assert "is not a client's address" in mailctl("access", "lift", what, status=2)
+    assert asked == []
+
+
 def test_without_a_server(mailctl, answer):
     answer(NoServer("no server listens"))
     assert "no server listens" in mailctl("access", "list", status=1)
