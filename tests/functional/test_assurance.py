@@ -2,7 +2,6 @@
 
 import re
 import ssl
-import sys
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,7 @@ from mailserver.rehearsal.nameserver import Fault, Nameserver
 from mailserver.rehearsal.server import ServerProcess
 from tests.support.certificates import credentials, loaded
 from tests.support.policyhost import POLICY, PolicyHost, response
-from tests.support.rehearsal import ServerTestCase, run, smtp, until
+from tests.support.rehearsal import ServerTestCase, mailctl, smtp, until
 
 reactor: Any = default_reactor
 HOSTS = {"first": "127.0.0.160", "second": "127.0.0.161"}
@@ -33,11 +32,6 @@ def key_of(certificate: x509.Certificate) -> str:
     """A TLSA record for a host's own key."""
     spelled = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return f"3 1 1 {sha256(spelled).hexdigest()}"
-
-
-def mailctl(server: ServerProcess, *arguments: str) -> str:
-    command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
-    return run(*command).stdout.decode()
 
 
 def careless() -> ssl.SSLContext:

@@ -10,14 +10,9 @@ from typing import Any
 
 from mailserver.rehearsal.server import ServerProcess
 from tests.functional.test_faults import Load
-from tests.support.rehearsal import PASSWORD, ServerTestCase, body_of, fetch_all, run, smtp, until
+from tests.support.rehearsal import PASSWORD, ServerTestCase, body_of, fetch_all, mailctl, run, smtp, until
 
 LETTER = b"Subject: x\r\nMessage-ID: <1@x.example>\r\n\r\ntext\r\n"
-
-
-def mailctl(server: ServerProcess, *arguments: str, status: int = 0) -> str:
-    command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
-    return run(*command, status=status).stdout.decode()
 
 
 def new(server: ServerProcess, name: str) -> list[Path]:

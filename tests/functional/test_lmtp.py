@@ -8,7 +8,7 @@ import pytest
 
 from mailserver.rehearsal.server import ServerProcess
 from tests.support.dovecot import dovecot_lmtp
-from tests.support.rehearsal import PASSWORD, ServerTestCase, count, fetch_all, smtp, until
+from tests.support.rehearsal import PASSWORD, ServerTestCase, count, fetch_all, mailctl, smtp, until
 
 LMTP_SERVER = Path("/usr/lib/dovecot/lmtp")
 MESSAGE = b"From: alice@example.lan\r\nSubject: to Dovecot\r\n\r\nhello\r\n.leading dot\r\n"
@@ -88,6 +88,22 @@ class LMTPTests(ServerTestCase):
                 assert {name: code for name, (code, _) in refused.items()} == dict.fromkeys(to[1:], 550)
                 until(lambda: list(place.glob("mail/ann@inside.example/new/*")), "the mail")
                 assert not list(place.glob("mail/eve@inside.example/new/*"))
+
+        return self.play(story)
+
+    def test_what_is_rerouted_to_a_socket(self) -> object:
+        """The administrator names another socket than the route's, where nobody listens."""
+
+        def story() -> None:
+            with dovecot_lmtp(BOXES) as (place, _):
+                server = self.site(f"unix:{place}/gone")
+                server.start()
+                with smtp(server, client="127.0.0.2") as session:
+                    assert session.sendmail("x@stranger.example", ["ann@imap.example"], MESSAGE) == {}
+                until(lambda: " delayed " in server.log.read_text(), "a delay")
+                mailctl(server, "queue", "reroute", "--all", "--via", f"unix:{place}/lmtp")
+                (message,) = until(lambda: self.boxed(place, "ann"), "the mail in Dovecot's box")
+                assert b"Return-Path: <x@stranger.example>" in message, "no SRS on the way to a mailbox"
 
         return self.play(story)
 

@@ -11,7 +11,6 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,6 +22,7 @@ from tests.support.rehearsal import (
     count,
     cpu,
     fetch_all,
+    mailctl,
     needs,
     pop3,
     run,
@@ -31,11 +31,6 @@ from tests.support.rehearsal import (
 )
 
 LINE = b"x" * 98 + b"\r\n"
-
-
-def mailctl(server: ServerProcess, *arguments: str, **options: Any) -> str:
-    command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
-    return run(*command, **options).stdout.decode()
 
 
 def box(server: ServerProcess, name: str = "alice") -> Path:

@@ -3,14 +3,13 @@
 import smtplib
 import socket
 import ssl
-import sys
 import warnings
 from contextlib import closing
 
 import pytest
 
 from mailserver.rehearsal.server import ServerProcess
-from tests.support.rehearsal import PASSWORD, PATIENCE, ServerTestCase, fetch_all, run, smtp, until
+from tests.support.rehearsal import PASSWORD, PATIENCE, ServerTestCase, fetch_all, mailctl, smtp, until
 
 STRANGER = "127.0.0.5"
 
@@ -35,11 +34,6 @@ messages_per_hour = 2
 over = "hold"
 """
 LIMITS = "unknown_recipients = 3\nconnections_per_address = 4"
-
-
-def mailctl(server: ServerProcess, *words: str) -> str:
-    command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *words)
-    return run(*command).stdout.decode()
 
 
 def refusal(session: smtplib.SMTP, recipient: str) -> int:

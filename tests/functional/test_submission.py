@@ -5,7 +5,6 @@ import hashlib
 import re
 import smtplib
 import ssl
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +18,7 @@ from tests.support.rehearsal import (
     ServerTestCase,
     count,
     fetch_all,
+    mailctl,
     needs,
     run,
     until,
@@ -185,11 +185,11 @@ class SubmissionTests(ServerTestCase):
         # Its owner, elsewhere, and others from there are not kept out.
         assert _try(server, "127.0.0.3", PASSWORD) == 235
         assert _try(server, "127.0.0.1", PASSWORD, BOB) == 235
-        listed = _mailctl(server, "access", "list")
+        listed = mailctl(server, "access", "list")
         assert re.fullmatch(r"127\.0\.0\.1 +alice@example\.lan +[0-9]+ s left\n", listed), listed
-        assert _mailctl(server, "access", "lift", "127.0.0.1") == "lifted 1 lock of 127.0.0.1\n"
+        assert mailctl(server, "access", "lift", "127.0.0.1") == "lifted 1 lock of 127.0.0.1\n"
         assert _try(server, "127.0.0.1", PASSWORD) == 235
-        assert _mailctl(server, "access", "list") == "nobody is locked out\n"
+        assert mailctl(server, "access", "list") == "nobody is locked out\n"
 
 
 def _account() -> tuple[str, ...]:
@@ -221,8 +221,3 @@ def _try(server: ServerProcess, client: str, password: str, user: str = ALICE) -
         code, _ = session.docmd("AUTH", f"PLAIN {response}")
         assert code != 421 or time.monotonic() - begun < 1.0
         return code
-
-
-def _mailctl(server: ServerProcess, *words: str) -> str:
-    done = run(sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *words)
-    return done.stdout.decode()

@@ -6,7 +6,6 @@ import poplib
 import signal
 import smtplib
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,16 @@ import pytest
 from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess
 from tests.functional.test_faults import Load
-from tests.support.rehearsal import PASSWORD, ServerTestCase, body_of, count, fetch_all, run, smtp, until
+from tests.support.rehearsal import (
+    PASSWORD,
+    ServerTestCase,
+    body_of,
+    count,
+    fetch_all,
+    mailctl,
+    smtp,
+    until,
+)
 
 MANY = 12
 """Connections of which some come to each of two workers: the chance that none does is 1 in 2,000 if all is even."""
@@ -83,12 +91,6 @@ def at_once(story: Callable[[int], object], number: int) -> list[object]:
     for thread in threads:
         thread.join(60)
     return results
-
-
-def mailctl(server: ServerProcess, *arguments: str) -> str:
-    """What it prints."""
-    command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
-    return run(*command).stdout.decode()
 
 
 class WorkerTests(ServerTestCase):

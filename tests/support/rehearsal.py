@@ -11,6 +11,7 @@ import shutil
 import smtplib
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from twisted.trial.unittest import TestCase
 
 from mailserver.rehearsal.server import ServerProcess, Site
 
-__all__ = ["PASSWORD", "ServerTestCase", "cpu", "fetch_all", "needs", "processes", "run", "until"]
+__all__ = ["PASSWORD", "ServerTestCase", "cpu", "fetch_all", "mailctl", "needs", "processes", "run", "until"]
 
 PASSWORD = "secret"
 USERS = {"example.lan": f"alice:{{PLAIN}}{PASSWORD}\nbob:{{PLAIN}}{PASSWORD}\n"}
@@ -70,6 +71,12 @@ def run(
     done = subprocess.run(command, capture_output=True, timeout=patience, check=False, **options)
     assert done.returncode == status, f"{command} → {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
     return done
+
+
+def mailctl(server: ServerProcess, *arguments: str, **options: Any) -> str:
+    """What ``mailctl`` prints, as a program of its own; ``options`` as :func:`run` takes them."""
+    command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
+    return run(*command, **options).stdout.decode()
 
 
 def until(happened: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
