@@ -106,9 +106,8 @@ class SteeringTests(ServerTestCase):
         (report,) = until(lambda: fetch_all(server), "the report")
         assert b"cancelled by the administrator" in report
         assert b"Status: 5.7.0" in report
-        told = self.told(server, first, "administrator: reroute")
         for words in ("accepted from 127.0.0.1", "delivered", "failed", "report", "administrator: reroute"):
-            assert words in told, (words, told)
+            self.told(server, first, words)
         assert "dropped 1 recipient" in self.ctl(server, "queue", "drop", "--all", "--yes")
         assert "nothing is queued" in self.ctl(server, "queue", "list")
         self.told(server, "second@client", "dropped by the administrator")
