@@ -7,7 +7,6 @@ mailboxes. Its sessions are gone, and counted no more.
 """
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +15,8 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Factory, ProcessProtocol
-from twisted.python.failure import Failure
+from twisted.internet.protocol import Factory
 
 from mailserver import journal
 from mailserver.config import Config
@@ -30,17 +27,14 @@ from mailserver.spool.orders import StandingOrders
 from mailserver.workers import log
 from mailserver.workers.asking import Answering
 from mailserver.workers.channel import Channel
+from mailserver.workers.process import Process
 from mailserver.workers.sharing import Hub, Say
-from mailserver.workers.worker import CHANNEL, DOORS, FAREWELL, LOCK, Beginning, pack
+from mailserver.workers.worker import CHANNEL, DOORS, LOCK, Beginning, pack
 
 __all__ = ["Workers", "pause"]
 
-_LONG = 60.0
-"""Seconds after which the death of a worker is no sign that the next will die as well."""
-
 _FIRST, _LONGEST = 0.2, 30.0
-_BEYOND = 5.0
-"""Seconds that a worker gets beyond the grace of its sessions; then it is killed."""
+"""Seconds of the pause before one that died young is replaced."""
 
 _NOT_INHERITED = (
     "NOTIFY_SOCKET",
@@ -82,7 +76,7 @@ class Workers:
         storage.spool.on_orders = self._pass_on
         self._poke = poke
         self._inherited: dict[int, int] = {}
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Process] = {}
         self._deaths: dict[int, int] = {}
         self._replacing: dict[int, IDelayedCall] = {}
         self._stopping = False
@@ -103,16 +97,14 @@ class Workers:
     # --- life
 
     async def start(self, beginning: Beginning, descriptors: Sequence[int], lock: int) -> None:
-        """Begin; returns when the first accepts, or all have failed once.
+        """Begin; returns when the first accepts, or has failed, which is told and tried again.
 
         :param descriptors: of the doors, in their order.
         :param lock: what holds the lock on the state directory.
         """
         self._beginning = beginning
         self._inherited = {LOCK: lock, **dict(enumerate(descriptors, DOORS))}
-        for number in range(1, self._count + 1):
-            self._start(number)
-        beginnings = [worker.begun for worker in self._workers.values()]
+        beginnings = [self._start(number) for number in range(1, self._count + 1)]
         await DeferredList(beginnings, fireOnOneCallback=True, fireOnOneErrback=False)
 
     async def reload(self, config: Config) -> None:
@@ -121,12 +113,8 @@ class Workers:
             return
         self._beginning = evolve(self._beginning, config=config)
         packed = pack(config)
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.reloaded = Deferred()
-            worker.channel.say("reload", packed)
-        for worker in workers:
-            await worker.reloaded
+        for reloaded in [worker.reload(packed) for worker in self._workers.values()]:
+            await reloaded
 
     async def close(self) -> None:
         """Have all close their doors and take leave of their sessions; returns when the doors are closed."""
@@ -137,7 +125,7 @@ class Workers:
         workers = list(self._workers.values())
         for worker in workers:
             worker.channel.say("stop")
-            worker.end_within(FAREWELL + _BEYOND)
+            worker.end_soon()
         for worker in workers:
             await worker.closed
 
@@ -148,10 +136,10 @@ class Workers:
 
     # --- one of them
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int) -> "Deferred[None]":
         self._replacing.pop(number, None)
         channel = Channel(self._reactor)
-        worker = self._workers[number] = _Worker(self._reactor, number, channel, self._lost)
+        worker = self._workers[number] = Process(self._reactor, number, channel, self._lost)
         channel.heard |= {
             "news": partial(self._hub.hear, number),
             "log": log.publish,
@@ -164,10 +152,11 @@ class Workers:
         except OSError as error:
             worker.failed(f"cannot be started: {error}")
             worker.never_was()
-            return
-        channel.say("begin", pack(self._beginning), self._hub.remember())
+        else:
+            channel.say("begin", pack(self._beginning), self._hub.remember())
+        return worker.begun
 
-    def _spawn(self, worker: "_Worker") -> None:
+    def _spawn(self, worker: Process) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs, open(os.devnull) as nothing:
             ours.setblocking(False)
@@ -185,7 +174,7 @@ class Workers:
                 childFDs=descriptors,
             )
 
-    def _lost(self, worker: "_Worker") -> None:
+    def _lost(self, worker: Process) -> None:
         """A worker has ended, and all that it said has been heard."""
         number = worker.number
         del self._workers[number]
@@ -218,123 +207,3 @@ class Workers:
             }
             for number, worker in sorted(self._workers.items())
         ]
-
-
-class _Worker(ProcessProtocol):
-    """One process.
-
-    :param lost: told when it has ended and the channel is closed.
-    :ivar accepts: it takes connections.
-    :ivar begun: fires when it does, or ends before.
-    :ivar reloaded: fires when it goes by the latest configuration, or keeps its own.
-    :ivar closed: fires when its doors are closed.
-    :ivar gone: fires when it has ended.
-    :ivar end: how it ended, in words.
-    """
-
-    def __init__(
-        self, reactor: Any, number: int, channel: Channel, lost: "Callable[[_Worker], None]"
-    ) -> None:
-        self.number = number
-        self.channel = channel
-        self.pid = 0
-        self.accepts = False
-        self.end = "has not ended"
-        self.ended_in_order = False
-        self.was_well = False
-        self.begun: Deferred[None] = Deferred()
-        self.reloaded: Deferred[None] = Deferred()
-        self.closed: Deferred[None] = Deferred()
-        self.gone: Deferred[None] = Deferred()
-        self.transport: Any = None
-        self._reactor = reactor
-        self._lost = lost
-        self._start = reactor.seconds()
-        self._has_ended = False
-        self._parts = 2  # the process and the channel
-        self._killing: IDelayedCall | None = None
-        channel.heard |= {
-            "ready": self._is_ready,
-            "failed": self.failed,
-            "closed": partial(_fire, self.closed),
-            "reloaded": self._has_reloaded,
-        }
-        channel.closed = self._parted
-
-    @property
-    def age(self) -> float:
-        """The seconds since it was started."""
-        seconds: float = self._reactor.seconds() - self._start
-        return seconds
-
-    def _is_ready(self) -> None:
-        self.accepts = True
-        _fire(self.begun)
-
-    def failed(self, why: str) -> None:
-        """It could not begin."""
-        journal.trouble("worker", f"{self.number} {why}")
-
-    def _has_reloaded(self, refusal: str) -> None:
-        if refusal:
-            journal.trouble("worker", f"{self.number} keeps the old configuration: {refusal}")
-        _fire(self.reloaded)
-
-    def never_was(self) -> None:
-        """There is no process."""
-        self.end = "could not be started"
-        self._parts = 1
-        self._part()
-
-    def end_within(self, seconds: float) -> None:
-        """Kill it if it has not ended by then."""
-        if self._killing is None and self._parts:
-            self._killing = self._reactor.callLater(seconds, self._kill)
-
-    def _kill(self) -> None:
-        self._killing = None
-        if not self._has_ended:
-            self.transport.signalProcess("KILL")
-
-    def _parted(self) -> None:
-        self._part()
-        self.end_within(FAREWELL + _BEYOND)
-
-    def _part(self) -> None:
-        self._parts -= 1
-        if self._parts:
-            return
-        if self._killing is not None:
-            self._killing.cancel()
-            self._killing = None
-        for waiting in (self.begun, self.reloaded, self.closed):
-            _fire(waiting)
-        self._lost(self)
-        _fire(self.gone)
-
-    # --- what Twisted calls
-
-    def connectionMade(self) -> None:
-        self.pid = self.transport.pid
-
-    def processEnded(self, reason: Failure) -> None:
-        self.end = _spell_end(reason)
-        self.accepts, accepted = False, self.accepts
-        self.ended_in_order = accepted and reason.check(ProcessDone) is not None
-        self.was_well = self.ended_in_order or self.age >= _LONG
-        self._has_ended = True
-        self._part()
-
-
-def _fire(waiting: "Deferred[None]") -> None:
-    if not waiting.called:
-        waiting.callback(None)
-
-
-def _spell_end(reason: Failure) -> str:
-    ended = reason.value
-    if isinstance(ended, ProcessTerminated) and ended.signal:
-        return f"was ended by {signal.Signals(ended.signal).name}"
-    if isinstance(ended, ProcessTerminated):
-        return f"ended with exit status {ended.exitCode}"
-    return "has ended"

@@ -149,7 +149,7 @@ class _Life:
         self._channel = channel
         self._worker: Worker | None = None
         self._closed: Deferred[None] = Deferred()
-        channel.heard |= {"begin": self._begin, "stop": self._stop}
+        channel.heard |= {"begin": self._begin, "stop": self._stop, "pulse": partial(channel.say, "pulse")}
         channel.closed = self._parted
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import trustme
 
 from mailserver.rehearsal.server import ServerProcess
-from tests.functional import test_kills, test_listening, test_tls
+from tests.functional import test_kills, test_listening, test_networks, test_tls
 from tests.functional.test_tls import ALL, careless
 from tests.functional.test_workers import MANY, at_once, log_in, mailctl, pids, workers
 from tests.support.certificates import issued
@@ -53,6 +53,10 @@ class ServiceTests(WithWorkers, test_tls.ServiceTests):
 
 class CertificateTests(WithWorkers, test_tls.CertificateTests):
     """By name, and renewed."""
+
+
+class NetworkTests(WithWorkers, test_networks.NetworkTests):
+    """Who may what, from where; how many connections; who has used the relay."""
 
 
 class KillTests(WithWorkers, test_kills.KillTests):
