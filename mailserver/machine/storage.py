@@ -92,6 +92,7 @@ class Storage:
         self.senders.rewrites = config.forwarding.srs
         self.history.keep = config.delivery.history
         self._keep_mailboxes(config)
+        self.mailboxes.limits_changed()
 
     def rest(self) -> None:
         """Begin no more upkeep: the server stops."""

@@ -89,6 +89,10 @@ class MailStore:
         self._pool.stop()
         return self._writer.stop()
 
+    def limits_changed(self) -> None:
+        """Mailboxes may have got a limit, or lost it: another process may keep a count where we saw none."""
+        self._uncounted.clear()
+
     async def deliver(self, account: Account, content: IContent, header: bytes) -> None:
         """See :class:`IMailStore`. Once the commit has begun, cancelling does not undo the delivery."""
         (failure,) = await self.deliver_copies([account], content, header)

@@ -405,6 +405,15 @@ class Quotas(StoreCase):
         lines = (self.box() / "maildirsize").read_bytes().splitlines()
         assert sum(int(line.split()[1]) for line in lines[1:]) == 4
 
+    async def test_so_it_does_where_two_processes_deliver(self) -> None:
+        other = self.make(THE_DISK)
+        for store, account in ((other, ALICE), (self.store, self.limited), (other, ALICE)):
+            for each in (other, self.store):
+                each.limits_changed()  # as each process does at a reload
+            await store.deliver(account, Content(b"x" * 198 + b"\r\n"), b"")
+        lines = (self.box() / "maildirsize").read_bytes().splitlines()
+        assert sum(int(line.split()[1]) for line in lines[1:]) == 3
+
     async def test_the_messages_of_one_group_must_fit_together(self) -> None:
         store = self.build()
         waiting = [
