@@ -155,6 +155,7 @@ class Spool:
         Nothing may be taken here. Raises :class:`SpoolUnusable`.
         """
         self._is_shared = True
+        self._recent = Recent(0)  # whoever takes it has it not from here
         try:
             writer = self._connect()
         except sqlite3.Error as error:

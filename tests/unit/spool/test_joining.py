@@ -43,6 +43,12 @@ class JoiningTests(SpoolTestCase):
         assert pokes
         assert await self.take() == []
 
+    async def test_nothing_is_kept_at_hand_where_nothing_is_taken(self):
+        joined = self.join()
+        envelope = await self.store("bob@example.org", spool=joined)
+        assert joined._recent.envelope(envelope.id) is None
+        assert joined._recent.octets(envelope.id) is None
+
     async def test_a_commit_waits_for_its_turn(self):
         joined = self.join()
         with locked(self.directory):
