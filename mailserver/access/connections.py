@@ -87,6 +87,10 @@ class Connections:
         """How many this process has, of the :func:`len` of all."""
         return self._own
 
+    def exceeds_share(self, processes: int) -> bool:
+        """Whether this process has more than its share among so many, by a quarter and some."""
+        return self._own > 1.25 * self._all / processes + 1
+
     def of(self, source: int) -> int:
         """How many a worker has."""
         return self._elsewhere[source].total()

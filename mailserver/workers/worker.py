@@ -106,7 +106,7 @@ class Worker:
         self._storage.join(self._state)
         self._front.start(self._state)
         self._chores.start()
-        self._front.listeners.adopt(doors, self._is_crowded)
+        self._front.listeners.adopt(doors, partial(self._counters.connections.exceeds_share, self._count))
 
     def reload(self, packed: str) -> None:
         """Go by another configuration, which the parent has read and found right."""
@@ -131,11 +131,6 @@ class Worker:
 
     def _obey(self, packed: str) -> None:
         self._storage.spool.obey(unpack(packed))
-
-    def _is_crowded(self) -> bool:
-        """Whether we have more than our share of the sessions, by a quarter and some."""
-        connections = self._counters.connections
-        return connections.own > 1.25 * len(connections) / self._count + 1
 
     def _poke(self) -> None:
         self._channel.say("poke")

@@ -1,5 +1,7 @@
 """Connections: in all, and from one address."""
 
+import pytest
+
 from mailserver.access.connections import ConnectionRules, Connections
 from mailserver.model.source import Source
 
@@ -44,3 +46,26 @@ def test_nothing_is_kept_of_who_has_left() -> None:
         assert connections.admit(f"192.0.2.{number}").allowed
         connections.leave(f"192.0.2.{number}")
     assert not connections._by_client
+
+
+@pytest.mark.parametrize(
+    ("own", "elsewhere", "processes", "exceeds"),
+    [
+        (0, 0, 2, False),
+        (2, 0, 2, False),  # of few, anybody may have some more
+        (3, 0, 2, True),
+        (3, 1, 2, False),
+        (30, 30, 2, False),
+        (38, 22, 2, False),
+        (39, 21, 2, True),
+        (20, 60, 4, False),
+        (27, 53, 4, True),
+        (80, 0, 1, False),  # all of them are the share of the only one
+    ],
+)
+def test_who_has_more_than_his_share(own: int, elsewhere: int, processes: int, exceeds: bool) -> None:
+    connections = Connections(ConnectionRules())
+    assert admitted(connections, "192.0.2.1", own) == own
+    for _ in range(elsewhere):
+        connections.hear(["192.0.2.1", 1], 0)
+    assert connections.exceeds_share(processes) is exceeds
