@@ -42,7 +42,7 @@ from mailserver.machine.storage import Storage
 from mailserver.net.certificates import BadCertificate
 from mailserver.settings import as_begun, unable, unchangeable, unwise, worker_count
 from mailserver.spool.schema import SpoolUnusable
-from mailserver.state import StateDirectory, StateInUse, await_orphans, running_pid
+from mailserver.state import StateDirectory, StateInUse, await_orphans, user_of
 from mailserver.supervisor import Supervisor
 from mailserver.threads import Pool
 from mailserver.workers.house import Workers
@@ -143,10 +143,8 @@ class MailServer(Service):
         await_orphans(self._config.state)  # they may have the sockets
         refusals = self._listeners.bind(self._config.listen)
         if refusals:
-            pid = running_pid(self._config.state)
-            if pid is not None:
-                refusals.append(str(StateInUse(self._config.state, str(pid))))
-            _refuse(*refusals)
+            user = user_of(self._config.state)
+            _refuse(*refusals, *([user] if user is not None else []))
 
     def startService(self) -> None:
         """Open what there is on disk, then begin. Raises ``SystemExit(1)`` when that cannot be used."""

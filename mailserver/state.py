@@ -19,7 +19,7 @@ from attrs import frozen
 
 from mailserver.files import put_file, sync_directory
 
-__all__ = ["Listener", "StateDirectory", "StateInUse", "await_orphans", "running_pid"]
+__all__ = ["Listener", "StateDirectory", "StateInUse", "await_orphans", "running_pid", "user_of"]
 
 _ORPHANS_END = 15.0
 """Seconds within which the workers of a server that was killed have ended."""
@@ -29,7 +29,8 @@ class StateInUse(Exception):
     """Another server has the state directory."""
 
     def __init__(self, directory: Path, pid: str) -> None:
-        super().__init__(f"{directory}: in use by another server (pid {pid})")
+        who = "another server" if _is_alive(int(pid or 0)) else "workers of a server that was killed"
+        super().__init__(f"{directory}: in use by {who} (pid {pid})")
 
 
 @frozen
@@ -123,6 +124,12 @@ def running_pid(state: Path) -> int | None:
     """The process id of the server that has this state directory; ``None`` when none has."""
     pid = _holder(state)
     return pid if pid and _is_alive(pid) else None
+
+
+def user_of(state: Path) -> StateInUse | None:
+    """What is to be said of who has this state directory, if anybody has."""
+    pid = _holder(state)
+    return None if pid is None else StateInUse(state, str(pid or ""))
 
 
 def await_orphans(state: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.state import Listener, StateDirectory, StateInUse, await_orphans, running_pid
+from mailserver.state import Listener, StateDirectory, StateInUse, await_orphans, running_pid, user_of
 
 
 def test_a_second_server_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
@@ -63,11 +63,14 @@ def test_what_a_crash_left_is_not_announced(tmp_path: Path) -> None:
 
 def test_the_running_server_is_found_by_its_lock(tmp_path: Path) -> None:
     assert running_pid(tmp_path) is None
+    assert user_of(tmp_path) is None
     state = StateDirectory(tmp_path)
     state.acquire()
     assert running_pid(tmp_path) == os.getpid()
+    assert str(user_of(tmp_path)).endswith(f"in use by another server (pid {os.getpid()})")
     state.release()
     assert running_pid(tmp_path) is None
+    assert user_of(tmp_path) is None
 
 
 def test_a_secret_stays_the_same_and_is_the_owners_alone(tmp_path: Path) -> None:
@@ -133,8 +136,9 @@ def test_those_that_do_not_end_are_told_of(
     tmp_path: Path, orphan: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailserver.state._ORPHANS_END", 0.1)
-    with pytest.raises(StateInUse, match="in use by another server"):
+    with pytest.raises(StateInUse, match=r"in use by workers of a server that was killed \(pid \d+\)"):
         StateDirectory(tmp_path).acquire()
+    assert "workers of a server that was killed" in str(user_of(tmp_path))
 
 
 def test_nobody_waits_for_a_server_that_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
