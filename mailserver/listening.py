@@ -42,6 +42,9 @@ _QUEUE = 1024
 _MOMENT = 0.001
 """Seconds that a process with more than its share of the sessions gives the others to be faster."""
 
+_BREATH = 1.0
+"""Seconds until a process without a file to spare looks whether it has one."""
+
 _IMPLICIT_TLS = frozenset({"submissions", "pop3s"})
 
 
@@ -234,12 +237,22 @@ class _UNIXPort(FileDescriptor):
         self.startReading()
 
     def doRead(self) -> None:
-        # Another process may have been first, or the client has gone.
-        with suppress(OSError):
+        try:
             connection, _ = self._socket.accept()
-            with connection:
-                connection.setblocking(False)
-                self._adopting.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # another process was first, or the client has gone
+        except OSError:
+            # No file to spare: the client waits, and we are not told of it over and over.
+            self.stopReading()
+            self._adopting.callLater(_BREATH, self._go_on)
+            return
+        with connection, suppress(OSError):
+            connection.setblocking(False)
+            self._adopting.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
+
+    def _go_on(self) -> None:
+        if self._socket.fileno() >= 0:
+            self.startReading()
 
     def getHost(self) -> UNIXAddress:
         return UNIXAddress(self._socket.getsockname())

@@ -1,6 +1,7 @@
 """Which factory stands behind which socket, and what is said of those that cannot be bound."""
 
 import os
+import resource
 import socket
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,28 @@ class TestAdoptedUNIXSocket:
             port.stopListening()
         assert port not in reactor.getReaders()
         assert Path(place).is_socket()
+
+    def test_without_a_file_to_spare_it_waits_a_moment(self, tmp_path: Path) -> None:
+        reactor = MemoryReactorClock()
+        with socket.socket(socket.AF_UNIX) as theirs, socket.socket(socket.AF_UNIX) as client:
+            theirs.bind(str(tmp_path / "socket"))
+            theirs.listen()
+            client.connect(str(tmp_path / "socket"))
+            port = _UNIXPort(reactor, os.dup(theirs.fileno()), Factory())
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                port.doRead()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert port not in reactor.getReaders()  # or it would be told of the client for ever
+            reactor.advance(1)
+            assert port in reactor.getReaders()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                port.doRead()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            port.stopListening()
+            reactor.advance(1)
+        assert port not in reactor.getReaders()
