@@ -1,7 +1,8 @@
 """What runs between a worker and the process that started it: messages, over a pair of sockets.
 
 A message is a kind and facts, in what JSON can spell. All that is said in one turn of the reactor leaves as
-one frame, so that a busy worker costs its parent few wake-ups. Order is kept.
+one frame, so that a busy worker costs its parent few wake-ups: its length in four octets, then a list of the
+messages. Order is kept.
 
 Memory is bounded: whoever lets :data:`MOST_WAITING` messages lie is given up, and the channel is closed. Who
 can do without saying something asks :attr:`Channel.is_slow` first. A frame that is none closes the channel
@@ -13,9 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,20 +23,21 @@ __all__ = ["Channel"]
 
 MOST_WAITING = 500_000
 _SLOW = 20_000
+_LENGTH = 4
+_LONGEST = 512 * 1024 * 1024  # the configuration of many users is one message
 
 Heard = Callable[..., None]
 """Is called with the facts of a message."""
 
 
 @implementer(IPushProducer)
-class Channel(Int32StringReceiver):
+class Channel(Protocol):
     """One end.
 
     :ivar heard: what is done about a message, by its kind; may be added to at any time.
     :ivar closed: called once, when the channel is no more.
     """
 
-    MAX_LENGTH = 512 * 1024 * 1024  # the configuration of many users is one message
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -45,6 +46,9 @@ class Channel(Int32StringReceiver):
         self._clock = clock
         self._waiting: list[list[Any]] = []
         self._leaving: IDelayedCall | None = None
+        # Twisted's Int32StringReceiver copies what it has for each piece that comes: of a configuration with
+        # many users, which is one frame, that would be gigabytes.
+        self._received = bytearray()
         self._blocked = True  # until there is a connection
         self._finishing = False
 
@@ -72,6 +76,7 @@ class Channel(Int32StringReceiver):
 
     def abort(self) -> None:
         """Close at once."""
+        self._received.clear()
         transport: Any = self.transport
         transport.abortConnection()
 
@@ -81,7 +86,9 @@ class Channel(Int32StringReceiver):
         self._leaving = None
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            self.sendString(json.dumps(waiting, separators=(",", ":")).encode("ascii"))
+            text = json.dumps(waiting, separators=(",", ":")).encode("ascii")
+            assert self.transport is not None
+            self.transport.writeSequence((len(text).to_bytes(_LENGTH, "big"), text))
         if self._finishing and not self._blocked:
             transport: Any = self.transport
             transport.unregisterProducer()
@@ -104,17 +111,28 @@ class Channel(Int32StringReceiver):
     def stopProducing(self) -> None:
         self._blocked = True
 
-    def stringReceived(self, string: bytes) -> None:
+    def dataReceived(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        while len(received) >= _LENGTH:
+            length = int.from_bytes(received[:_LENGTH], "big")
+            if length > _LONGEST:
+                self.abort()
+                return
+            if len(received) < _LENGTH + length:
+                return
+            text = received[_LENGTH : _LENGTH + length]
+            del received[: _LENGTH + length]
+            self._hear(text)
+
+    def _hear(self, text: bytearray) -> None:
         try:
-            messages = json.loads(string)
+            messages = json.loads(text)
             for kind, *facts in messages:
                 self.heard[kind](*facts)
         except Exception:
             self._log.failure("what the other process says is not understood: the channel is closed")
             self.abort()
-
-    def lengthLimitExceeded(self, length: int) -> None:
-        self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._blocked = True

@@ -67,9 +67,11 @@ def test_nonsense_ends_it(said: bytes, request: pytest.FixtureRequest) -> None:
     globalLogPublisher.addObserver(events.append)
     request.addfinalizer(lambda: globalLogPublisher.removeObserver(events.append))
     _, channel, transport = connected()
-    channel.heard = {"one": lambda n: None}
-    channel.dataReceived(said)
+    heard: list[int] = []
+    channel.heard = {"one": heard.append}
+    channel.dataReceived(said + frame(["one", 1]))
     assert transport.aborted
+    assert heard == []
 
 
 def test_a_side_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
