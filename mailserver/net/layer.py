@@ -5,7 +5,6 @@ no reply waits for the reactor's next turn, and what is encrypted goes to the so
 it, as it does without TLS: all that one piece of input leads to (the last reply and close_notify) together.
 """
 
-from socket import socket
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
@@ -13,10 +12,9 @@ from twisted.internet.protocol import ServerFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-__all__ = ["Layer", "Layers"]
+from mailserver.net.direct import Direct
 
-_DIRECT = 64 * 1024
-"""Octets that go to the socket itself for each piece of input, as in a session without TLS."""
+__all__ = ["Layer", "Layers"]
 
 _TOGETHER = 16 * 1024
 """Octets that are sent, though there may be more to go with them."""
@@ -57,16 +55,16 @@ class Layers(TLSMemoryBIOFactory):
         super().__init__(context, False, ServerFactory(), clock)
         self.context = context
 
-    def begin(self, session: Any, connection: Any, handle: socket, buffered: bool) -> Layer:
+    def begin(self, session: Any, direct: Direct) -> Layer:
         """Begin TLS on the connection of a session, which is its producer.
 
-        :param handle: the connection's socket.
-        :param buffered: whether the connection itself has octets to send.
+        :param direct: the way to the connection's socket.
         """
+        connection = direct.connection
         connection.unregisterProducer()
         layer = Layer(self, session, False)
         connection.protocol = layer
-        layer.makeConnection(_Beneath(connection, handle, buffered))
+        layer.makeConnection(_Beneath(direct))
         layer.registerProducer(session, True)
         return layer
 
@@ -74,20 +72,18 @@ class Layers(TLSMemoryBIOFactory):
 class _Beneath:
     """The connection as the layer sees it: what is written goes to the socket first."""
 
-    __slots__ = ("_buffered", "_gathered", "_gathering", "_handle", "_left", "_producer", "transport")
+    __slots__ = ("_direct", "_gathered", "_gathering", "_producer", "transport")
 
-    def __init__(self, connection: Any, handle: socket, buffered: bool) -> None:
-        self.transport = connection
-        self._handle = handle
-        self._buffered = buffered
-        self._left = _DIRECT
+    def __init__(self, direct: Direct) -> None:
+        self.transport = direct.connection
+        self._direct = direct
         self._gathering = False
         self._gathered = b""
         self._producer: Any = None
 
     def gather(self) -> None:
         """Input came: what is written goes together, when it is a good deal or the input is dealt with."""
-        self._left = _DIRECT
+        self._direct.inputCame()
         self._gathering = True
 
     def release(self) -> None:
@@ -95,7 +91,7 @@ class _Beneath:
         self._gathering = False
         if self._gathered:
             data, self._gathered = self._gathered, b""
-            self._send(data)
+            self._direct.write(data)
 
     def write(self, data: bytes) -> None:
         """Send, or gather."""
@@ -104,21 +100,7 @@ class _Beneath:
             if len(self._gathered) < _TOGETHER:
                 return
             data, self._gathered = self._gathered, b""
-        self._send(data)
-
-    def _send(self, data: bytes) -> None:
-        self._left -= len(data)
-        if not self._buffered and self._left >= 0:
-            try:
-                sent = self._handle.send(data)
-            except OSError:
-                sent = 0  # it is full, or broken, which the connection finds out
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self.transport.write(data)
-        # We are told when it has sent it all, as a producer is that was paused.
-        self._buffered = self.transport.producerPaused = True
+        self._direct.write(data)
 
     def loseConnection(self) -> None:
         """Close, when all is sent."""
@@ -154,8 +136,7 @@ class _Beneath:
         self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        self._left = _DIRECT
-        self._buffered = False
+        self._direct.emptied()
         self._producer.resumeProducing()
 
     def stopProducing(self) -> None:

@@ -24,7 +24,6 @@ import array
 import fcntl
 import termios
 from collections.abc import Awaitable
-from socket import socket
 from types import CoroutineType
 from typing import Any, Protocol
 
@@ -37,7 +36,6 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
     ISSLTransport,
-    ISystemHandle,
 )
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
@@ -46,6 +44,7 @@ from zope.interface import implementer
 
 from mailserver.interfaces import Verdict
 from mailserver.net.deadlines import Deadline, Deadlines
+from mailserver.net.direct import direct_to
 from mailserver.net.layer import Layers
 from mailserver.net.tls import tls_facts
 from mailserver.wire.lines import Flaw, Lines
@@ -55,10 +54,6 @@ __all__ = ["Bounds", "Connections", "Peer", "Session", "SessionFactory", "peer_o
 _FLUSH = 16 * 1024
 """Replies are written when they come to this many octets, if not sooner: a peer that floods commands must
 block us after this much, not after all its commands."""
-
-_DIRECT = 64 * 1024
-"""Octets that go to the socket itself for each piece of input; what is beyond waits for the reactor, lest one
-peer that reads as fast as we write keep all others waiting."""
 
 
 @frozen
@@ -132,7 +127,6 @@ class Session:
         "_draining",
         "_ended",
         "_eof",
-        "_isBuffered",
         "_last_active",
         "_lines",
         "_paused",
@@ -145,7 +139,6 @@ class Session:
         "_running",
         "_session_end",
         "_settled",
-        "_socket",
         "_timer",
         "admission",
         "bounds",
@@ -186,7 +179,7 @@ class Session:
         self._pending_reply_octets = 0
         self._raw_left: int | None = None  # octets after which raw input ends by itself
         self._raw = self._busy = self._pumping = self._blocked = self._closing = False
-        self._paused = self._ended = self._draining = self._eof = self._isBuffered = False
+        self._paused = self._ended = self._draining = self._eof = False
         self._running: defer.Deferred[None] | None = None
         self._drained: tuple[defer.Deferred[None], ...] = ()
         now = self.clock.seconds()
@@ -200,8 +193,7 @@ class Session:
             self.transport.setTcpNoDelay(True)
         # As a push producer we are told when the peer does not read.
         self.transport.registerProducer(self, True)
-        self._socket = _plain_socket(self.transport)
-        self._direct = _DIRECT
+        self._direct = direct_to(self.transport)
         if ISSLTransport.providedBy(self.transport):
             self.setPhase(self.bounds.handshake)
         self._arm()
@@ -265,12 +257,11 @@ class Session:
         self.reply(ready)
         self._flush()
         self.setPhase(self.bounds.handshake)
-        handle, self._socket = self._socket, None
-        if handle is None:
+        direct, self._direct = self._direct, None
+        if direct is None:
             self.transport.startTLS(context)
         else:
-            layers = self.factory.layers(context)
-            self.transport = layers.begin(self, self.transport, handle, self._isBuffered)
+            self.transport = self.factory.layers(context).begin(self, direct)
 
     async def send(self, data: bytes) -> None:
         """Write bulk data and wait while the peer has enough to read.
@@ -349,7 +340,8 @@ class Session:
         if self._closing:
             return
         self._last_active = self.clock.seconds()
-        self._direct = _DIRECT
+        if self._direct is not None:
+            self._direct.inputCame()
         self._lines.feed(data)
         self._pump()
 
@@ -394,8 +386,9 @@ class Session:
         self._blocked = True
 
     def resumeProducing(self) -> None:
-        self._blocked = self._isBuffered = False
-        self._direct = _DIRECT
+        self._blocked = False
+        if self._direct is not None:
+            self._direct.emptied()
         self._last_active = self.clock.seconds()
         drained, self._drained = self._drained, ()
         for waiter in drained:
@@ -493,27 +486,7 @@ class Session:
         self._write(data)
 
     def _write(self, data: bytes) -> None:
-        """Write to the socket itself, where it is plain and takes the data; else to the transport.
-
-        The transport would send in the reactor's next turn, which for a small reply costs more than all the
-        rest of the command: it has the reactor watch the socket for writing, and stop watching it.
-        """
-        self._direct -= len(data)
-        if self._socket is None:
-            self.transport.write(data)
-            return
-        if not self._isBuffered and self._direct >= 0:
-            try:
-                sent = self._socket.send(data)
-            except OSError:
-                sent = 0  # it is full, or broken, which the transport finds out
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self.transport.write(data)
-        # What follows stands behind this; we are told when the transport has sent it all, as a producer is
-        # that was paused.
-        self._isBuffered = self.transport.producerPaused = True
+        (self.transport if self._direct is None else self._direct).write(data)
 
     def _regulate(self) -> None:
         """Read on, or not, as memory allows."""
@@ -606,14 +579,6 @@ def _lowest(transport: Any) -> Any:
     while (beneath := getattr(transport, "transport", None)) is not None:
         transport = beneath
     return transport
-
-
-def _plain_socket(transport: Any) -> socket | None:
-    """The socket of a connection without TLS; ``None`` where there is TLS, or no socket."""
-    if not ISystemHandle.providedBy(transport) or ISSLTransport.providedBy(transport):
-        return None
-    handle = transport.getHandle()
-    return handle if isinstance(handle, socket) else None
 
 
 async def _coroutine(waiting: Awaitable[None]) -> None:

@@ -26,6 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
+from mailserver.net.direct import Direct
 from mailserver.net.session import Bounds, Peer, Session, SessionFactory, peer_of
 from mailserver.wire.lines import Flaw
 
@@ -619,8 +620,9 @@ class AtOnceTests(OnSockets):
                     sent.append(len(data))
                     return len(data)
 
-            session._socket = Bottomless()
-            self.addCleanup(session._socket.close)
+            bottomless = Bottomless()
+            self.addCleanup(bottomless.close)
+            session._direct = Direct(session.transport, bottomless)
             session.dataReceived(b"x" * 60 + b"\r\n" + (b"y" * 60 + b"\r\n") * 4000)
             assert sum(sent) <= 64 * 1024 < sum(sent) + sum(written)
             await self.leave(client)
