@@ -20,7 +20,7 @@ from benchmarks.catalogue import SCENARIOS, select
 from benchmarks.course import Maker, play
 from benchmarks.load import Load, NoCompiler, build
 from benchmarks.peers.dovecot import Dovecot, DovecotTuned
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import Ours, parse_workers
 from benchmarks.peers.postfix import Postfix, PostfixUnthrottled
 from benchmarks.peers.server import Place, Server, free_port
 from benchmarks.results import Run
@@ -169,10 +169,6 @@ def _removed(directory: Path) -> Iterator[None]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _workers(text: str) -> int | str:
-    return text if text == "auto" else int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
@@ -189,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--alone", action="store_true", help="without Postfix and Dovecot")
     parser.add_argument(
-        "--workers", type=_workers, default="auto", help="of this server: 0, a number, or auto (auto)"
+        "--workers", type=parse_workers, default="auto", help="of this server: 0, a number, or auto (auto)"
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the results go, after every scenario"

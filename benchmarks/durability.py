@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.load import Load, NoCompiler, build
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import Ours, parse_workers
 from benchmarks.peers.server import HERE, QUEUE, Place, free_port
 from benchmarks.processes import descendants
 from benchmarks.scenarios import KB
@@ -80,9 +80,10 @@ def main(words: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.durability", description=__doc__)
     parser.add_argument("--messages", type=int, default=100, help="of each kind (100)")
-    parser.add_argument("--workers", default="auto", help="of the server: 0, a number, or auto (auto)")
+    parser.add_argument(
+        "--workers", type=parse_workers, default="auto", help="of the server: 0, a number, or auto (auto)"
+    )
     options = parser.parse_args(words)
-    workers = options.workers if options.workers == "auto" else int(options.workers)
     if shutil.which("strace") is None:
         print("strace is not installed", file=sys.stderr)
         return 2
@@ -92,7 +93,7 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="mailserver-audit-") as name:
-        found = examine(load, Path(name), options.messages, workers)
+        found = examine(load, Path(name), options.messages, options.workers)
     print("\n".join(found.broken[:20]))
     syncs = ", ".join(
         f"{number / found.acknowledged:.2f} {name}" for name, number in found.syncs.most_common()

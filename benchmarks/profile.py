@@ -22,7 +22,7 @@ from attrs import frozen
 
 from benchmarks.catalogue import select
 from benchmarks.load import NoCompiler, build
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import Ours, parse_workers
 from benchmarks.peers.server import Place, free_port
 from benchmarks.scenarios import Scenario, Stage
 from mailserver.net.certificates import ensure_self_signed
@@ -133,9 +133,10 @@ def main(words: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("scenario", nargs="+", help="those whose names begin so")
-    parser.add_argument("--workers", default="0", help="of the server: 0, a number, or auto (0)")
+    parser.add_argument(
+        "--workers", type=parse_workers, default="0", help="of the server: 0, a number, or auto (0)"
+    )
     options = parser.parse_args(words)
-    workers = options.workers if options.workers == "auto" else int(options.workers)
     if shutil.which("py-spy") is None:
         print("py-spy is not installed: pip install -e .[bench]", file=sys.stderr)
         return 2
@@ -153,7 +154,7 @@ def main(words: list[str] | None = None) -> int:
                 home = directory / "server"
                 home.mkdir()
                 place = Place(home, directory / "self-signed.pem", sink.port)
-                _tell(scenario.title, _profile(scenario, Stage(load, sink), place, workers))
+                _tell(scenario.title, _profile(scenario, Stage(load, sink), place, options.workers))
     return 0
 
 

@@ -6,7 +6,12 @@ from benchmarks.peers.server import CROWD, HERE, PASSWORD, QUEUE, Place, Server
 from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess, Site
 
-__all__ = ["Ours"]
+__all__ = ["Ours", "parse_workers"]
+
+
+def parse_workers(text: str) -> int | str:
+    """What a command line says of ``workers``. Raises ``ValueError``."""
+    return text if text == "auto" else int(text)
 
 
 class Ours(Server):
