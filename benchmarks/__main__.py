@@ -10,14 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.catalogue import SCENARIOS, select
 from benchmarks.course import Maker, play
+from benchmarks.disk import spread
 from benchmarks.load import Load, NoCompiler, build
 from benchmarks.peers.dovecot import Dovecot, DovecotTuned
 from benchmarks.peers.ours import Ours, parse_workers
@@ -59,6 +58,7 @@ def main(words: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mailserver-bench-", dir=options.directory) as name:
         # Its peers' users have to get in.
         Path(name).chmod(0o755)
+        spread(Path(name))
         _play(options, scenarios, peers, load, Path(name), run)
     print(plain(cells(run)))
     print(*growth(run), sep="\n")
@@ -94,8 +94,9 @@ def _play(
                     len(makers) - 1, partial(_peer, kind=kind, certificate=certificate, sink=sink.port)
                 )
             home = directory / scenario.name
-            with _removed(home):
-                run.results.append(play(scenario, makers, rounds, Stage(load, sink), home, _tell))
+            home.mkdir()
+            spread(home)
+            run.results.append(play(scenario, makers, rounds, Stage(load, sink), home, _tell))
             if options.json:
                 run.write(options.json)
 
@@ -158,15 +159,6 @@ def _said(*command: str) -> str:
 
 def _tell(text: str) -> None:
     print(text, flush=True)
-
-
-@contextmanager
-def _removed(directory: Path) -> Iterator[None]:
-    """What lies there is removed at the end: a scenario must not pay for the files of another."""
-    try:
-        yield
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,8 +2,8 @@
 
 All servers of a scenario stand at the same time, and each round measures one after the other, beginning
 with another one each time: whatever else the machine does meanwhile hits all alike. Each scenario starts
-them anew. A server that fails is told about and started again for the next round; what it did before
-counts.
+them anew, and what they leave behind lies there until the end (:mod:`benchmarks.disk`). A server that fails
+is told about and started again for the next round; what it did before counts.
 """
 
 from collections.abc import Callable, Sequence

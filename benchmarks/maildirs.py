@@ -1,9 +1,9 @@
 """Maildirs for a run: filled, counted, emptied, the same for every server."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.peers.server import Server
@@ -65,12 +65,21 @@ def await_count(counted: Callable[[], int], wanted: int, patience: float = _PATI
 
 def _fresh(server: Server, user: str) -> Path:
     box = server.box(user)
-    shutil.rmtree(box, ignore_errors=True)
+    _set_aside(box)
     for directory in (box, box / "tmp", box / "new", box / "cur"):
         directory.mkdir(parents=True, mode=0o700)
         if server.owner:
             os.chown(directory, *server.owner)
     return box
+
+
+def _set_aside(box: Path) -> None:
+    """Out of the way, and there until the run is over.
+
+    After many removals others are slow to make for minutes, which would be measured (:mod:`benchmarks.disk`).
+    """
+    with suppress(FileNotFoundError):
+        box.rename(box.with_name(f"{box.name}.{time.monotonic_ns()}"))
 
 
 def _text(user: str, number: int, octets: int) -> bytes:
