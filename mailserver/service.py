@@ -120,7 +120,7 @@ class MailServer(Service):
         self._front = Front(reactor, config, self._storage, self._counters, self._chores, self._key)
         self._listeners = self._front.listeners
         self._back = Back(reactor, config, self._storage, self._listeners.bound, self._chores)
-        self._workers = Workers(reactor, workers, self._storage, self._counters, ledger, self._back.wake)
+        self._workers = Workers(reactor, workers, self._storage, self._counters, ledger)
         # The administrator's verbs: to add some, add a table.
         verbs = {
             **self._back.verbs(),
@@ -155,7 +155,7 @@ class MailServer(Service):
         try:
             self._state.acquire()
             self._front.load_certificates(self._config)
-            self._storage.start(self._state, is_shared=len(self._workers) > 0)
+            self._storage.start(self._state)
             self._ledger.start()
             self._front.start(self._state)
         except (StateInUse, BadCertificate, SpoolUnusable, OSError) as refusal:

@@ -13,7 +13,6 @@ accepted is done.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -40,8 +39,6 @@ class Batcher(Generic[Job, Result]):
     :param perform: called in the thread with the waiting jobs, oldest first and at most ``most`` of
         them; returns one result, or one exception, for each.
     :param call: ``reactor.callFromThread``.
-    :param turn: waits, in the thread, until it is this batcher's turn among several, and ends the turn. What
-        comes while it waits is part of the batch. Whatever it raises is raised to all of the batch.
     """
 
     def __init__(
@@ -50,12 +47,10 @@ class Batcher(Generic[Job, Result]):
         perform: Callable[[Sequence[Job]], Sequence[Result | Exception]],
         call: CallFromThread,
         most: int = 256,
-        turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._perform = perform
         self._call = call
         self._most = most
-        self._turn = turn
         # Each job with who waits for it; None behind the last one. One lock in C, not several in Python.
         self._waiting: SimpleQueue[tuple[Job, Deferred[Result]] | None] = SimpleQueue()
         self._stopping = False
@@ -96,9 +91,8 @@ class Batcher(Generic[Job, Result]):
             return False
         batch = [entry]
         try:
-            with self._turn():
-                self._fill(batch)
-                results = self._perform([job for job, _ in batch])
+            self._fill(batch)
+            results = self._perform([job for job, _ in batch])
         except BaseException:
             self._call(_fail_all, [done for _, done in batch], Failure())
         else:

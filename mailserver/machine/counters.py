@@ -17,7 +17,7 @@ from mailserver.access.lockout import Lockout
 from mailserver.access.rates import Rates
 from mailserver.config import Config
 from mailserver.interfaces import IShared
-from mailserver.machine.storage import Storage
+from mailserver.machine.storage import Holdings
 from mailserver.pop3.delay import LoginDelay
 from mailserver.settings import connection_rules, lockout_rules
 from mailserver.smtp.alarm import Alarm
@@ -71,7 +71,7 @@ class Counters:
         self,
         reactor: Any,
         config: Config,
-        storage: Storage,
+        storage: Holdings,
         meet: Meet,
         devices: Devices,
         is_first: bool = True,

@@ -23,7 +23,7 @@ from mailserver.domains.verifiers import Verifiers
 from mailserver.interfaces import Account
 from mailserver.listening import Listeners
 from mailserver.machine.counters import Counters
-from mailserver.machine.storage import Storage
+from mailserver.machine.storage import Holdings
 from mailserver.net.certificates import ensure_self_signed
 from mailserver.net.session import Bounds, SessionFactory
 from mailserver.net.tls import Certificates, Version
@@ -51,7 +51,7 @@ class Front:
     """
 
     def __init__(
-        self, reactor: Any, config: Config, storage: Storage, counters: Counters, chores: Pool, key: bytes
+        self, reactor: Any, config: Config, storage: Holdings, counters: Counters, chores: Pool, key: bytes
     ) -> None:
         self._storage = storage
         self._counters = counters

@@ -45,6 +45,10 @@ _MOST_USES = 10_000
 _MOST_PLACES = 10_000
 
 
+DeliverCopies = Callable[[Sequence[Account], IContent, bytes], Awaitable[list[Exception | None]]]
+"""As :meth:`mailserver.interfaces.IMailStore.deliver_copies`."""
+
+
 @implementer(IMailStore)
 class MailStore:
     """All mailboxes.
@@ -53,15 +57,23 @@ class MailStore:
     :param hostname: our name, for the names of files.
     :param now: seconds since 1970; called in threads too.
     :param call: ``reactor.callFromThread``.
+    :param hand_over: delivers in place of this process, whose other mail is then fetched only.
     :ivar keep_deleted: days for which deleted mail is kept; 0: it is not. May be replaced at any time.
     :ivar warn_at: levels of a quota, in percent; may be replaced at any time.
     :ivar on_filling: is told the account whose mailbox has come to one of them, and which.
     """
 
     def __init__(
-        self, root: Path, hostname: str, now: Callable[[], float], call: CallFromThread, disk: Disk = THE_DISK
+        self,
+        root: Path,
+        hostname: str,
+        now: Callable[[], float],
+        call: CallFromThread,
+        disk: Disk = THE_DISK,
+        hand_over: DeliverCopies | None = None,
     ) -> None:
         self._root = root
+        self._hand_over = hand_over
         self._now = now
         self._call = call
         self._disk = disk
@@ -81,7 +93,8 @@ class MailStore:
 
     def start(self) -> None:
         """Start the threads."""
-        self._writer.start()
+        if self._hand_over is None:
+            self._writer.start()
         self._pool.start()
 
     def stop(self) -> "Deferred[None]":
@@ -103,6 +116,10 @@ class MailStore:
         self, accounts: Sequence[Account], content: IContent, header: bytes
     ) -> list[Exception | None]:
         """See :class:`IMailStore`."""
+        if self._hand_over is not None:
+            for account in accounts:
+                self._uses.pop(account.name, None)
+            return await self._hand_over(accounts, content, header)
         whole = content.whole() if content.size <= _SMALL else None
         text = None if whole is None else header + whole
         copies = [

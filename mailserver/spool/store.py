@@ -19,19 +19,16 @@ Failures: a full disk is :class:`~mailserver.interfaces.StorageFull`, anything e
 told to the journal, each once a minute at most. After an error of a commit nothing of it is there, except
 that a crash that follows at once may find it on the disk after all; the worst of that is a duplicate.
 
-Several processes may bring mail to one spool: one starts it (:meth:`Spool.start`), which opens, mends and
-sweeps it;
-the others join after that (:meth:`Spool.join`). They commit in turn, each a group.
+One process at a time has a spool; who makes sure of that holds a lock on the state directory. Others bring
+mail to it by handing it over (:meth:`Spool.store`), so that what comes to all of them at a time is one group.
 
 The clock may be wrong. Times are only compared, and nobody waits beyond ``longest_wait`` from now: whoever
 does, after the clock went back or at start, is due at once.
-
-One process at a time delivers; who makes sure of that holds a lock on the state directory.
 """
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
@@ -42,33 +39,29 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.files import locked
 from mailserver.interfaces import (
     Duty,
     IContent,
-    IDraft,
     IQueue,
     IReport,
-    ISpool,
     Settlement,
     StorageTrouble,
 )
-from mailserver.model.address import Address
-from mailserver.model.envelope import Envelope, QueueID, Recipient, make_queue_id
+from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.spool import opening, schema
-from mailserver.spool.body import Body, Sealed
+from mailserver.spool.body import Sealed
 from mailserver.spool.checkpoints import Checkpoints
 from mailserver.spool.content import FileContent, MemoryContent
 from mailserver.spool.disk import Disk
-from mailserver.spool.draft import Draft
+from mailserver.spool.entrance import FILE_THREADS, Entrance
 from mailserver.spool.history import History
 from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_orders
 from mailserver.spool.reader import Reader, Taken
 from mailserver.spool.recent import Recent
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.spool.trouble import as_trouble, is_damage
-from mailserver.spool.writer import HOLD, Changes, Job, Order, Recall, Settle, Store, Writer
-from mailserver.threads import Batcher, Busy, CallFromThread, Pool
+from mailserver.spool.writer import Changes, Job, Order, Recall, Settle, Store, Writer
+from mailserver.threads import Batcher, Busy, CallFromThread
 
 __all__ = ["Spool", "SpoolUnusable"]
 
@@ -77,13 +70,11 @@ T = TypeVar("T")
 _DAY = 86_400.0
 _STEP_BACK = 60.0
 _MUTE = 60.0
-_FILE_THREADS = 4
-_FILE_BACKLOG = 10_000
 _PATIENCE = 10.0
 
 
-@implementer(ISpool, IQueue)
-class Spool:
+@implementer(IQueue)
+class Spool(Entrance):
     """The durable queue store in one directory.
 
     :param now: seconds since 1970.
@@ -113,31 +104,21 @@ class Spool:
         memory: int = 32 * 1024 * 1024,
         disk: Disk | None = None,
     ) -> None:
+        super().__init__(directory / opening.CONTENT, now, call_from_thread, entropy, self.store, disk)
         self._directory = directory
-        self._contents = directory / opening.CONTENT
-        self._now = now
         self._call = call_from_thread
-        self._entropy = entropy
         self._longest_wait = longest_wait
-        self._disk = disk or Disk()
-        self._is_shared = False
         self._recent = Recent(memory)
-        self._files = Pool("spool-files", _FILE_THREADS, call_from_thread, _FILE_BACKLOG)
         self._connections: list[sqlite3.Connection] = []
         self._taken: dict[tuple[QueueID, str], Taken] = {}
         self._ended: list[tuple[str, int]] = []  # taken no more, which the reader does not know yet
         self._latest = 0.0  # the latest time that take() was told
         self._told: dict[str, float] = {}
-        self._orders = StandingOrders()
 
     # --- life
 
-    def start(self, is_shared: bool = False) -> None:
-        """Open the spool; blocks. Raises :class:`SpoolUnusable`: the server must not serve then.
-
-        :param is_shared: other processes will join it.
-        """
-        self._is_shared = is_shared
+    def start(self) -> None:
+        """Open the spool; blocks. Raises :class:`SpoolUnusable`: the server must not serve then."""
         now = self._now()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         try:
@@ -147,19 +128,6 @@ class Spool:
         except (OSError, sqlite3.Error) as error:
             raise SpoolUnusable(f"{self._directory}: {error}") from error
         writer.perform([Recall(now, now + self._longest_wait)])
-        self._begin(writer)
-
-    def join(self) -> None:
-        """Open a spool that another process has started, to bring mail to it; blocks.
-
-        Nothing may be taken here. Raises :class:`SpoolUnusable`.
-        """
-        self._is_shared = True
-        self._recent = Recent(0)  # whoever takes it has it not from here
-        try:
-            writer = self._connect()
-        except sqlite3.Error as error:
-            raise SpoolUnusable(f"{self._directory}: {error}") from error
         self._begin(writer)
 
     def _connect(self) -> Writer:
@@ -172,25 +140,17 @@ class Spool:
         copying = opening.open_checkpointer(self._directory)
         self._connections.append(copying)
         self._checkpoints = Checkpoints(copying, self._complain)
-        writer = Writer(
-            writing, self._disk, self._contents, self._committed, self._complain, alone=not self._is_shared
-        )
+        writer = Writer(writing, self._disk, self._contents, self._committed, self._complain)
         writer.checkpoints = self._checkpoints
         return writer
 
-    def _turn(self) -> AbstractContextManager[None]:
-        # SQLite takes one writer at a time. Whoever is not it would sleep and ask again; here he waits.
-        return locked(self._directory) if self._is_shared else nullcontext()
-
     def _begin(self, writer: Writer) -> None:
-        self._writing: Batcher[Job, Any] = Batcher(
-            "spool-writer", writer.perform, self._call, turn=self._turn
-        )
+        self._writing: Batcher[Job, Any] = Batcher("spool-writer", writer.perform, self._call)
         self._reading: Batcher[Callable[[], Any], Any] = Batcher(
             "spool-reader", self._reader.perform, self._call
         )
         self._copying: Batcher[None, None] = Batcher("spool-log", self._checkpoints.perform, self._call)
-        self._files.start()
+        self.open()
         self._copying.start()
         self._writing.start()
         self._reading.start()
@@ -205,33 +165,18 @@ class Spool:
         connections, self._connections = self._connections, []
         if connections:
             # When all its threads meet, each has done what was submitted before.
-            meeting = Barrier(_FILE_THREADS, timeout=_PATIENCE)
-            meetings = [Deferred.fromCoroutine(self._files.run(meeting.wait)) for _ in range(_FILE_THREADS)]
+            meeting = Barrier(FILE_THREADS, timeout=_PATIENCE)
+            meetings = [Deferred.fromCoroutine(self._files.run(meeting.wait)) for _ in range(FILE_THREADS)]
             await DeferredList(meetings, consumeErrors=True)
             await self._files.run(_close, connections)
-            self._files.stop()
+            self.close()
             if self.history is not None:
                 await self.history.stop()
 
     # --- those who bring mail
 
-    def draft(self, sender: Address, recipients: Sequence[Recipient]) -> IDraft:
-        """As :meth:`mailserver.interfaces.ISpool.draft`."""
-        id_ = make_queue_id(self._now(), self._entropy(40))
-        return Draft(id_, self._body(id_), self._store)
-
-    def detains(self, envelope: Envelope) -> bool:
-        """As :meth:`mailserver.interfaces.ISpool.detains`."""
-        return HOLD in envelope.marks or self._orders.concern(envelope)
-
-    def obey(self, orders: StandingOrders) -> None:
-        """The administrator has given these to the process that has started the spool."""
-        self._orders = orders
-
-    def _body(self, name: str) -> Body:
-        return Body(self._disk, self._files, self._contents, name)
-
-    async def _store(self, envelope: Envelope, content: Sealed) -> None:
+    async def store(self, envelope: Envelope, content: Sealed) -> None:
+        """Make a message durable; its content is the spool's from now on. Raises :class:`StorageTrouble`."""
         await self._submit(Store(envelope, content, self._now()))
 
     async def _submit(self, job: Job) -> Any:

@@ -24,6 +24,7 @@ from mailserver.spool import schema
 from mailserver.spool.body import Sealed
 from mailserver.spool.checkpoints import Checkpoints, checkpoint
 from mailserver.spool.disk import Disk
+from mailserver.spool.entrance import HOLD
 from mailserver.spool.orders import NoSuchMessage, Rule, StandingOrders, read_orders, read_rules
 from mailserver.spool.rows import (
     ENVELOPE_COLUMNS,
@@ -35,13 +36,10 @@ from mailserver.spool.rows import (
 from mailserver.spool.story import Story, find_message_id
 from mailserver.spool.trouble import as_trouble
 
-__all__ = ["HOLD", "Changes", "Job", "Order", "Recall", "Settle", "Store", "Writer", "recall"]
+__all__ = ["Changes", "Job", "Order", "Recall", "Settle", "Store", "Writer", "recall"]
 
 _MOST_ATTEMPTS = 30
 """So many attempts of one message are kept while it waits."""
-
-HOLD = "hold"
-"""The envelope's mark that has a message held when it comes; its value is the reason."""
 
 
 @frozen
@@ -201,7 +199,6 @@ class Writer:
     :param contents: where the files of large contents are.
     :param committed: told, in this thread, of the changes of each transaction once they are durable.
     :param complain: told, in this thread, of each error that is not one job's own.
-    :param alone: no other process writes.
     :ivar checkpoints: asked before each transaction whether the log is too long.
     """
 
@@ -214,10 +211,8 @@ class Writer:
         contents: Path,
         committed: Callable[[Changes], None],
         complain: Callable[[Exception], None],
-        alone: bool = True,
     ) -> None:
         self._connection = connection
-        self._alone = alone
         self._disk = disk
         self._contents = contents
         self._committed = committed
@@ -228,8 +223,6 @@ class Writer:
         """Do all jobs in one transaction; what each results in, or the trouble, for each."""
         results: list[Any] = []
         changes = Changes()
-        if not self._alone:
-            self._rules = None  # the administrator gives them to the process that delivers
         try:
             self._shorten_log()
             self._connection.execute("BEGIN IMMEDIATE")

@@ -1,7 +1,9 @@
 """What runs between a worker and the process that started it: messages, over a pair of sockets.
 
-A message is a kind and facts, in what JSON can spell. All that is said in one turn of the reactor leaves as
-one frame, so that a busy worker costs its parent few wake-ups: its length in four octets, then a list of the
+A message is a kind and facts: numbers, text, octets, and lists and dictionaries of them, as Python's own
+``marshal`` spells them. That is three times as fast as JSON, and mail passes here as it is; both ends are one
+program, on one interpreter, and the same user's. All that is said in one turn of the reactor leaves as one
+frame, so that a busy worker costs its parent few wake-ups: its length in four octets, then a list of the
 messages. Order is kept.
 
 Memory is bounded: whoever lets :data:`MOST_WAITING` messages lie is given up, and the channel is closed. Who
@@ -9,7 +11,7 @@ can do without saying something asks :attr:`Channel.is_slow` first. A frame that
 too.
 """
 
-import json
+import marshal
 from collections.abc import Callable
 from typing import Any
 
@@ -86,9 +88,9 @@ class Channel(Protocol):
         self._leaving = None
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            text = json.dumps(waiting, separators=(",", ":")).encode("ascii")
+            frame = marshal.dumps(waiting)
             assert self.transport is not None
-            self.transport.writeSequence((len(text).to_bytes(_LENGTH, "big"), text))
+            self.transport.writeSequence((len(frame).to_bytes(_LENGTH, "big"), frame))
         if self._finishing and not self._blocked:
             transport: Any = self.transport
             transport.unregisterProducer()
@@ -121,13 +123,13 @@ class Channel(Protocol):
                 return
             if len(received) < _LENGTH + length:
                 return
-            text = received[_LENGTH : _LENGTH + length]
+            frame = received[_LENGTH : _LENGTH + length]
             del received[: _LENGTH + length]
-            self._hear(text)
+            self._hear(frame)
 
-    def _hear(self, text: bytearray) -> None:
+    def _hear(self, frame: bytearray) -> None:
         try:
-            messages = json.loads(text)
+            messages = marshal.loads(frame)  # noqa: S302 - our own other half says it
             for kind, *facts in messages:
                 self.heard[kind](*facts)
         except Exception:

@@ -9,7 +9,7 @@ mailboxes. Its sessions are gone, and counted no more.
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from mailserver.workers.asking import Answering
 from mailserver.workers.channel import Channel
 from mailserver.workers.process import Process
 from mailserver.workers.sharing import Hub, Say
+from mailserver.workers.storing import Storekeeper
 from mailserver.workers.worker import CHANNEL, DOORS, LOCK, Beginning, pack
 
 __all__ = ["Workers", "pause"]
@@ -56,7 +57,7 @@ class Workers:
     """All of them.
 
     :param count: how many there shall be; may be none.
-    :param poke: mail has come.
+    :param storage: what they accept is stored there.
     """
 
     def __init__(
@@ -66,15 +67,13 @@ class Workers:
         storage: Storage,
         counters: Counters,
         ledger: Ledger,
-        poke: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._count = count
         self._connections = counters.connections
         self._ledger = ledger
-        self._history = storage.history
+        self._storage = storage
         storage.spool.on_orders = self._pass_on
-        self._poke = poke
         self._inherited: dict[int, int] = {}
         self._workers: dict[int, Process] = {}
         self._deaths: dict[int, int] = {}
@@ -143,9 +142,9 @@ class Workers:
         channel.heard |= {
             "news": partial(self._hub.hear, number),
             "log": log.publish,
-            "finished": self._history.finished_elsewhere,
-            "poke": self._poke,
+            "finished": self._storage.history.finished_elsewhere,
             **Answering(self._ledger, channel.say).heard(),
+            **Storekeeper(self._storage, channel.say).heard(),
         }
         try:
             self._spawn(worker)
@@ -154,6 +153,8 @@ class Workers:
             worker.never_was()
         else:
             channel.say("begin", pack(self._beginning), self._hub.remember())
+            # Behind it in one frame: no session begins before.
+            channel.say("orders", pack(self._storage.spool.orders))
         return worker.begun
 
     def _spawn(self, worker: Process) -> None:
@@ -188,7 +189,7 @@ class Workers:
         self._replacing[number] = self._reactor.callLater(seconds, self._start, number)
 
     def _pass_on(self, orders: StandingOrders) -> None:
-        packed = pack(orders) if self._workers else ""
+        packed = pack(orders) if self._workers else b""
         for worker in self._workers.values():
             worker.channel.say("orders", packed)
 

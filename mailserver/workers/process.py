@@ -104,7 +104,7 @@ class Process(ProcessProtocol):
     def _has_answered(self) -> None:
         self._unanswered = 0
 
-    def reload(self, packed: str) -> "Deferred[None]":
+    def reload(self, packed: bytes) -> "Deferred[None]":
         """Have it go by another configuration. Fires when it does, keeps its own or has ended."""
         reloaded: Deferred[None] = Deferred()
         self._reloads.append(reloaded)

@@ -10,8 +10,8 @@ closed: without its parent it takes nothing more. What a terminal or an administ
 server, SIGINT and SIGHUP, is its parent's business.
 """
 
-import base64
 import pickle
+import secrets
 import signal
 import socket
 import time
@@ -29,8 +29,11 @@ from mailserver.listening import Door
 from mailserver.machine.collector import keep_what_is_built
 from mailserver.machine.counters import Counters
 from mailserver.machine.front import Front
-from mailserver.machine.storage import Storage
+from mailserver.machine.storage import Finished, Holdings
+from mailserver.mailboxes.store import MailStore
 from mailserver.net.certificates import BadCertificate
+from mailserver.spool.entrance import Entrance
+from mailserver.spool.opening import CONTENT
 from mailserver.spool.orders import StandingOrders
 from mailserver.state import StateDirectory
 from mailserver.threads import Pool
@@ -38,6 +41,7 @@ from mailserver.workers import log
 from mailserver.workers.asking import Asking
 from mailserver.workers.channel import Channel
 from mailserver.workers.sharing import share
+from mailserver.workers.storing import Storing
 
 __all__ = ["CHANNEL", "DOORS", "FAREWELL", "Beginning", "Worker", "pack", "unpack"]
 
@@ -66,14 +70,14 @@ class Beginning:
     key: bytes
 
 
-def pack(value: Beginning | Config | StandingOrders) -> str:
+def pack(value: Beginning | Config | StandingOrders) -> bytes:
     """A value of the server's own, for a message."""
-    return base64.b64encode(pickle.dumps(value)).decode("ascii")
+    return pickle.dumps(value)
 
 
-def unpack(packed: str) -> Any:
+def unpack(packed: bytes) -> Any:
     """The value. Only a parent's word is taken for one."""
-    return pickle.loads(base64.b64decode(packed))  # noqa: S301 - our own parent is who runs us
+    return pickle.loads(packed)  # noqa: S301 - our own parent is who runs us
 
 
 class Worker:
@@ -90,25 +94,28 @@ class Worker:
         self._config = config
         self._state = StateDirectory(config.state)
         self._chores = Pool("chores", 1, reactor.callFromThread)
-        self._storage = Storage(reactor, config, partial(log.tell_stories, channel))
+        self._storing = storing = Storing(channel)
+        self._storage = _build_holdings(reactor, config, storing, partial(log.tell_stories, channel))
         asking = Asking(channel)
         self._counters = Counters(reactor, config, self._storage, asking.meet, asking, is_first=False)
         self._front = Front(reactor, config, self._storage, self._counters, self._chores, beginning.key)
-        self._storage.spool.on_arrival = self._poke
         channel.heard |= share(self._counters.shared, channel.say)
-        channel.heard |= {"answer": asking.answered, "reload": self.reload, "orders": self._obey}
+        channel.heard |= {"answer": asking.answered, "stored": storing.answered}
+        channel.heard |= {"reload": self.reload, "orders": self._obey}
 
     def start(self, memory: dict[str, Any], doors: list[tuple[Door, int]]) -> None:
-        """Begin. Raises ``SpoolUnusable``, ``BadCertificate`` or ``OSError``."""
+        """Begin. Raises ``BadCertificate`` or ``OSError``."""
         for name, part in self._counters.shared.items():
             part.recall(memory[name])
         self._front.load_certificates(self._config)
-        self._storage.join(self._state)
+        self._storage.senders.key = self._state.secret("senders")
+        self._storage.spool.open()
+        self._storage.mailboxes.start()
         self._front.start(self._state)
         self._chores.start()
         self._front.listeners.adopt(doors, partial(self._counters.connections.exceeds_share, self._count))
 
-    def reload(self, packed: str) -> None:
+    def reload(self, packed: bytes) -> None:
         """Go by another configuration, which the parent has read and found right."""
         config: Config = unpack(packed)
         try:
@@ -125,15 +132,27 @@ class Worker:
         await self._front.listeners.stop()
         self._channel.say("closed")
         await self._front.drain(FAREWELL)
-        await self._storage.stop()
+        await self._storing.settle()
+        await self._storage.mailboxes.stop()
+        self._storage.spool.close()
         self._front.stop()
         self._chores.stop()
 
-    def _obey(self, packed: str) -> None:
+    def parted(self) -> None:
+        """There is no parent any more: nothing can be stored."""
+        self._storing.parted()
+
+    def _obey(self, packed: bytes) -> None:
         self._storage.spool.obey(unpack(packed))
 
-    def _poke(self) -> None:
-        self._channel.say("poke")
+
+def _build_holdings(reactor: Any, config: Config, storing: Storing, finished: Finished) -> Holdings:
+    """What a worker has of the storage: it reads mailboxes by itself, and hands all new mail over."""
+    call, state = reactor.callFromThread, config.state
+    mailboxes = MailStore(state / "mail", config.hostname, time.time, call, hand_over=storing.deliver_copies)
+    contents = state / "spool" / CONTENT
+    spool = Entrance(contents, time.time, call, secrets.randbits, storing.store)
+    return Holdings(config, mailboxes, spool, finished)
 
 
 class _Life:
@@ -148,7 +167,7 @@ class _Life:
         channel.closed = self._parted
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
 
-    def _begin(self, packed: str, memory: dict[str, Any]) -> None:
+    def _begin(self, packed: bytes, memory: dict[str, Any]) -> None:
         beginning: Beginning = unpack(packed)
         doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
         try:
@@ -168,6 +187,8 @@ class _Life:
 
     def _parted(self) -> None:
         self._closed.callback(None)
+        if self._worker is not None:
+            self._worker.parted()
         self._stop()
 
     def _end(self) -> "Deferred[None]":

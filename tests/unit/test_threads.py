@@ -2,7 +2,6 @@
 
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 from twisted.internet import reactor
@@ -86,66 +85,6 @@ class BatcherTests(TestCase):
             await first
         assert await second == 2
         assert seen == [1, 2]
-
-    async def test_what_comes_while_it_waits_for_its_turn_is_part_of_the_batch(self):
-        batches, waits, told = [], threading.Event(), threading.Event()
-
-        @contextmanager
-        def turn():
-            waits.set()
-            assert told.wait(30)
-            yield
-            batches.append("end of the turn")
-
-        def perform(jobs):
-            batches.append(list(jobs))
-            return jobs
-
-        batcher = self.batcher(perform, turn=turn)
-        batcher.start()
-        done = [batcher.submit(1)]
-        assert waits.wait(30)
-        done += [batcher.submit(2), batcher.submit(3)]
-        told.set()
-        assert [await each for each in done] == [1, 2, 3]
-        assert batches == [[1, 2, 3], "end of the turn"]
-
-    async def test_no_turn_is_a_failure_of_the_batch_and_the_next_has_one(self):
-        turns = iter([OSError(24, "Too many open files"), None])
-        performed = []
-
-        @contextmanager
-        def turn():
-            if trouble := next(turns):
-                raise trouble
-            yield
-
-        def perform(jobs):
-            performed.extend(jobs)
-            return jobs
-
-        batcher = self.batcher(perform, turn=turn)
-        batcher.start()
-        with pytest.raises(OSError, match="Too many open files"):
-            await batcher.submit(1)
-        assert await batcher.submit(2) == 2
-        assert performed == [2]
-
-    async def test_the_turn_ends_with_what_is_raised_in_it(self):
-        ended = []
-
-        @contextmanager
-        def turn():
-            try:
-                yield
-            finally:
-                ended.append(True)
-
-        batcher = self.batcher(lambda jobs: 1 // 0, turn=turn)
-        batcher.start()
-        with pytest.raises(ZeroDivisionError):
-            await batcher.submit(1)
-        assert ended == [True]
 
     async def test_stop_does_what_was_submitted_and_refuses_more(self):
         batcher = self.batcher(lambda jobs: jobs)

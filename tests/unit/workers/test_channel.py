@@ -1,6 +1,6 @@
 """Messages between processes: in order, many to a frame, and bounded."""
 
-import json
+import marshal
 import struct
 
 import pytest
@@ -26,17 +26,27 @@ def connected() -> tuple[Clock, Channel, Transport]:
 
 
 def frame(*messages: object) -> bytes:
-    text = json.dumps(messages, separators=(",", ":")).encode()
-    return struct.pack("!I", len(text)) + text
+    said = marshal.dumps(list(map(list, messages)))
+    return struct.pack("!I", len(said)) + said
+
+
+def frames(octets: bytes) -> list[object]:
+    """What stands in frames."""
+    found = []
+    while octets:
+        (length,) = struct.unpack("!I", octets[:4])
+        found.append(marshal.loads(octets[4 : 4 + length]))
+        octets = octets[4 + length :]
+    return found
 
 
 def test_what_is_said_in_one_turn_is_one_frame() -> None:
     clock, channel, transport = connected()
     channel.say("poke")
-    channel.say("news", "rates", [1, "ü"])
+    channel.say("news", "rates", [1, "ü", b"\0"])
     assert transport.value() == b""
     clock.advance(0)
-    assert transport.value() == frame(["poke"], ["news", "rates", [1, "ü"]])
+    assert frames(transport.value()) == frames(frame(["poke"], ["news", "rates", [1, "ü", b"\0"]]))
     assert not clock.getDelayedCalls()
 
 
@@ -45,7 +55,7 @@ def test_what_is_said_before_there_is_a_connection_waits_for_it() -> None:
     channel = Channel(clock)
     channel.say("begin", {})
     channel.makeConnection(transport)
-    assert transport.value() == frame(["begin", {}])
+    assert frames(transport.value()) == frames(frame(["begin", {}]))
 
 
 def test_what_is_heard_is_done_in_order_however_it_is_cut() -> None:
@@ -58,7 +68,14 @@ def test_what_is_heard_is_done_in_order_however_it_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [frame(["unheard of"]), frame(["one", 1, 2]), frame(3), b"\0\0\0\1{", b"\xff\xff\xff\xff"]
+    "said",
+    [
+        frame(["unheard of"]),
+        frame(["one", 1, 2]),
+        struct.pack("!I", 5) + marshal.dumps(3),
+        b"\0\0\0\1{",
+        b"\xff\xff\xff\xff",
+    ],
 )
 def test_nonsense_ends_it(said: bytes, request: pytest.FixtureRequest) -> None:
     from twisted.logger import globalLogPublisher
@@ -99,14 +116,14 @@ def test_a_side_that_reads_again_gets_all_in_order() -> None:
     channel.say("b")
     assert transport.value() == b""
     channel.resumeProducing()
-    assert transport.value() == frame(["a"], ["b"])
+    assert frames(transport.value()) == frames(frame(["a"], ["b"]))
 
 
 def test_finish_says_what_waits_then_closes() -> None:
     _, channel, transport = connected()
     channel.say("last")
     channel.finish()
-    assert transport.value() == frame(["last"])
+    assert frames(transport.value()) == frames(frame(["last"]))
     assert transport.disconnecting
 
 
@@ -117,7 +134,7 @@ def test_finish_waits_for_a_slow_side() -> None:
     channel.finish()
     assert not transport.disconnecting
     channel.resumeProducing()
-    assert transport.value() == frame(["last"])
+    assert frames(transport.value()) == frames(frame(["last"]))
     assert transport.disconnecting
 
 

@@ -10,6 +10,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from mailserver.access.connections import ConnectionRules, Connections
 from mailserver.settings import worker_count
 from mailserver.spool.history import History
+from mailserver.spool.orders import StandingOrders
 from mailserver.workers.house import Workers, pause
 from mailserver.workers.process import Process
 
@@ -47,11 +48,12 @@ class Reactor(MemoryReactorClock):
 
 
 def house(reactor: Reactor, count: int) -> Workers:
-    storage: Any = SimpleNamespace(history=History, spool=SimpleNamespace())
+    spool = SimpleNamespace(orders=StandingOrders())
+    storage: Any = SimpleNamespace(history=History, spool=spool)
     connections = Connections(ConnectionRules())
     counters: Any = SimpleNamespace(connections=connections, shared={"connections": connections})
     ledger: Any = None
-    return Workers(reactor, count, storage, counters, ledger, lambda: None)
+    return Workers(reactor, count, storage, counters, ledger)
 
 
 class TestStart:

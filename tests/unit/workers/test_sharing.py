@@ -1,6 +1,6 @@
 """One memory in several processes: what one learns all know, and a worker that ends leaves nothing behind."""
 
-import json
+import marshal
 from collections import deque
 from typing import Any
 
@@ -51,17 +51,17 @@ class House:
 
     def start(self, number: int) -> Process:
         worker = self.workers[number] = Process(lambda: self.time)
-        memory = json.loads(json.dumps(self.hub.remember()))
+        memory = marshal.loads(marshal.dumps(self.hub.remember()))
         for name, part in worker.all.items():
             part.recall(memory[name])
 
         def up(kind: str, *facts: Any) -> None:
-            self._under_way.append((self.hub.hear, number, *json.loads(json.dumps(facts))))
+            self._under_way.append((self.hub.hear, number, *marshal.loads(marshal.dumps(facts))))
 
         heard = share(worker.all, up)
 
         def down(kind: str, *facts: Any) -> None:
-            self._under_way.append((heard[kind], *json.loads(json.dumps(facts))))
+            self._under_way.append((heard[kind], *marshal.loads(marshal.dumps(facts))))
 
         self._said[number] = down
         return worker
