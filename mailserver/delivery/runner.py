@@ -6,6 +6,10 @@ destinations that are not full. It is made when somebody pokes (:meth:`Runner.wa
 recipient falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a
 poke may be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten.
 
+Where all went well a duty's slot is free at once, and what the hosts said is recorded behind it, so that no
+connection waits for the disk. Where much waits to be recorded, as on a disk that is full, each duty keeps its
+slot until it is: what a crash would have delivered again is bounded.
+
 How attempts go is learnt: a destination that goes well gets more slots, one where nobody can be spoken to
 gets fewer and rests (:mod:`mailserver.delivery.destinations`); when somebody there speaks again, what
 waited for that is due at once.
@@ -41,6 +45,7 @@ _AFTER_TROUBLE = 10.0
 # What is due and was left is for full destinations; what falls due behind it is looked for this often.
 _WHILE_FULL = 1.0
 _LAST_WORDS = 5.0
+_MOST_UNRECORDED = 200
 
 
 @define
@@ -80,6 +85,7 @@ class Runner:
         self._alarm: IDelayedCall | None = None
         self._begun: deque[Duty] = deque()
         self._beginning = False
+        self._unrecorded = 0
         self._tasks: set[Deferred[None]] = set()
         self._attempts: set[Deferred[tuple[IContent | None, dict[Recipient, Outcome]]]] = set()
         self._idle: Deferred[None] | None = None
@@ -184,21 +190,40 @@ class Runner:
         self._beginning = True
         while self._begun:
             duty = self._begun.popleft()
-            task = Deferred.fromCoroutine(self._work(duty))
-            self._run(task.addErrback(_tell, duty).addCallback(self._leave, duty))
+            self._run(Deferred.fromCoroutine(self._work(duty)).addErrback(_tell, duty))
         self._beginning = False
 
     async def _work(self, duty: Duty) -> None:
+        has_slot = True
+        try:
+            content, outcomes = await self._tried(duty)
+            if not outcomes:
+                self._queue.release(duty)  # interrupted before anything was known
+                return
+            if self._unrecorded < _MOST_UNRECORDED and went_well(outcomes):
+                has_slot = False
+                self._leave(duty)
+            await self._conclude(duty, outcomes, content)
+        finally:
+            if has_slot:
+                self._leave(duty)
+
+    async def _tried(self, duty: Duty) -> tuple[IContent | None, dict[Recipient, Outcome]]:
         attempting = Deferred.fromCoroutine(self._attempt(duty))
         self._attempts.add(attempting)
         try:
-            content, outcomes = await attempting
+            return await attempting
         finally:
             self._attempts.discard(attempting)
-        if not outcomes:
-            self._queue.release(duty)  # interrupted before anything was known
-            return
-        due = await self._recorder.record(duty, outcomes, content)
+
+    async def _conclude(
+        self, duty: Duty, outcomes: Mapping[Recipient, Outcome], content: IContent | None
+    ) -> None:
+        self._unrecorded += 1
+        try:
+            due = await self._recorder.record(duty, outcomes, content)
+        finally:
+            self._unrecorded -= 1
         if due is not None:
             self._ring_in(due - self._time.now())
         await self._learn(duty, outcomes, 0.0 if due is None else due - self._time.now())
@@ -231,8 +256,8 @@ class Runner:
             duty, content, directions.route, directions.couriers, directions.rerouted
         )
 
-    def _leave(self, _: object, duty: Duty) -> None:
-        """A duty has ended, one way or another: its slot is free."""
+    def _leave(self, duty: Duty) -> None:
+        """Nobody is asked any more for a duty: its slot is free."""
         begun, more = self._slots.leave(duty)
         if begun is not None:
             self._begin(begun)

@@ -6,6 +6,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from mailserver.delivery import runner as runner_module
 from mailserver.delivery.bounce import ReportWriter
 from mailserver.delivery.recording import Recorder
 from mailserver.delivery.routing import Local, Nowhere, Remote
@@ -565,3 +566,70 @@ class DestinationTest(Base):
         world.run(90)
         assert hastened == ["far.example"]
         assert world.runner.destinations.trouble("far.example") is None
+
+
+class UnrecordedTest(Base):
+    """A destination with one slot, and a disk that does not answer."""
+
+    def world(self):
+        world = World(remote=Window(500, 1))
+        for n in range(5):
+            world.add(f"u{n}@far.example")
+        self.recorded, settle = Deferred(), world.queue.settle
+
+        async def wait_and_settle(*what):
+            await self.shared()
+            await settle(*what)
+
+        world.queue.settle = wait_and_settle
+        return world
+
+    async def shared(self):
+        waiting = Deferred()
+        self.recorded.addCallback(lambda _: waiting.callback(None))
+        await waiting
+
+    def test_the_next_is_asked_while_the_disk_is_waited_for(self):
+        world = self.world()
+        world.runner.start()
+        world.run(1)
+        assert len(world.remote.addresses()) == 5
+        assert world.remote.most_under_way == 1
+        assert world.queue.settled == []
+        self.recorded.callback(None)
+        world.run(1)
+        assert len(world.queue.settled) == len(world.queue.removed) == 5
+        assert len(world.remote.addresses()) == 5
+        self.stop(world)
+
+    def test_what_waits_for_the_disk_is_bounded(self):
+        self.patch(runner_module, "_MOST_UNRECORDED", 2)
+        world = self.world()
+        world.runner.start()
+        world.run(1)
+        assert len(world.remote.addresses()) == 3, "two beyond the slot, and the one that keeps it"
+        self.recorded.callback(None)
+        world.run(1)
+        assert len(world.queue.removed) == 5
+        self.stop(world)
+
+    def test_a_stop_waits_for_what_is_being_recorded(self):
+        world = self.world()
+        world.runner.start()
+        world.run(1)
+        stopping = Deferred.fromCoroutine(world.runner.stop(5.0))
+        world.run(1)
+        self.assertNoResult(stopping)
+        self.recorded.callback(None)
+        world.run(1)
+        self.successResultOf(stopping)
+        assert len(world.queue.removed) == 5
+
+    def test_where_nobody_speaks_the_slot_is_kept_until_that_is_known(self):
+        world = self.world()
+        world.remote.answers["far.example"] = LATER
+        world.runner.start()
+        world.run(1)
+        assert len(world.remote.addresses()) == 1
+        self.recorded.callback(None)
+        self.stop(world)
