@@ -65,7 +65,8 @@ __all__ = [
     "warned",
 ]
 
-_log = Logger(namespace="mail")
+NAMESPACE = "mail"
+_log = Logger(namespace=NAMESPACE)
 
 _PLAIN = re.compile(r"[!#-\[\]-~]+")
 _LONGEST = 500

@@ -172,7 +172,13 @@ class MailServer(Service):
     def _open_doors(self) -> None:
         """Have the workers begin; then tell that we are there."""
         doors = self._listeners.doors()
-        beginning = Beginning(self._config, tuple(door for door, _ in doors), len(self._workers), self._key)
+        beginning = Beginning(
+            self._config,
+            tuple(door for door, _ in doors),
+            len(self._workers),
+            self._key,
+            logs_in_full=self._log is None,
+        )
         starting = self._workers.start(beginning, [descriptor for _, descriptor in doors], self._state.lock)
         _ = Deferred.fromCoroutine(starting).addCallback(lambda _: self._announce()).addErrback(_broken)
 

@@ -34,9 +34,12 @@ from mailserver import journal
 from mailserver.spool.story import Story
 from mailserver.threads import Batcher, CallFromThread
 
-__all__ = ["FILE", "Event", "History", "find", "open_for_reading"]
+__all__ = ["FILE", "KINDS", "Event", "History", "find", "open_for_reading"]
 
 FILE = "history.db"
+
+KINDS = frozenset({"attempted", "refused", "reported", "steered"})
+"""The events of the journal that it is made of, stories apart."""
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS event (
@@ -147,7 +150,7 @@ class History:
     def __call__(self, event: LogEvent) -> None:
         """Take from the log what belongs to the story of mail: this is an observer of Twisted's log."""
         kind = event.get("mail_event")
-        if kind not in ("attempted", "refused", "reported", "steered"):
+        if kind not in KINDS:
             return
         facts = {name: _plain(value) for name, value in event["mail_fields"].items()}
         if kind != "attempted":

@@ -141,7 +141,7 @@ class Workers:
         worker = self._workers[number] = Process(self._reactor, number, channel, self._lost)
         channel.heard |= {
             "news": partial(self._hub.hear, number),
-            "log": log.publish,
+            **log.heard(),
             "finished": self._storage.history.finished_elsewhere,
             **Answering(self._ledger, channel.say).heard(),
             **Storekeeper(self._storage, channel.say).heard(),

@@ -2,29 +2,35 @@
 
 The worker's end is an observer of Twisted's log; the parent's publishes the events anew, with the time at
 which they happened. So a log that is rotated, a syslog and the history of mail see all processes alike. An
-event of the journal keeps its fields; of anything else, what it says as text is kept, with its traceback.
+event of the journal keeps its fields where somebody looks at them: the history, or a log that is not ours. Of
+anything else, what it says as text is kept, with its traceback.
 
 While the parent does not keep up, events are left out and counted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogPublisher
 from zope.interface import implementer
 
 from mailserver import journal
+from mailserver.spool.history import KINDS
 from mailserver.spool.story import Story
 from mailserver.workers.channel import Channel
 
-__all__ = ["Sender", "publish", "tell_stories"]
+__all__ = ["Sender", "heard", "tell_stories"]
 
 
 @implementer(ILogObserver)
 class Sender:
-    """The worker's end. Below warnings, what is not the journal's is left out: ports that open and close."""
+    """The worker's end. Below warnings, what is not the journal's is left out: ports that open and close.
+
+    :ivar in_full: whether the fields of every event are wanted, and not only those that history is made of.
+    """
 
     def __init__(self, channel: Channel) -> None:
+        self.in_full = True
         self._channel = channel
         self._left_out = 0
 
@@ -37,31 +43,24 @@ class Sender:
         if self._left_out:
             count, self._left_out = self._left_out, 0
             journal.trouble("log", f"{count} events of a worker left out: they came too fast")
-        self._channel.say("log", _spell(event))
+        level = event.get("log_level", LogLevel.info).name
+        kind = event.get("mail_event")
+        if kind is None:
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+            self._channel.say("log", event["log_time"], level, event.get("log_namespace", ""), text)
+            return
+        # Several for each message: as little as will do.
+        fields = event["mail_fields"] if self.in_full or kind in KINDS else {}
+        told = {name: _plain(value) for name, value in fields.items()}
+        self._channel.say("event", event["log_time"], level, kind, event["mail_line"], told)
 
 
-def _spell(event: LogEvent) -> dict[str, Any]:
-    spelled = {
-        "log_time": event["log_time"],
-        "log_level": event.get("log_level", LogLevel.info).name,
-        "log_namespace": event.get("log_namespace", ""),
-    }
-    kind = event.get("mail_event")
-    if kind is None:
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-        return {**spelled, "log_format": "{log_text}", "log_text": text}
-    fields = {name: _plain(value) for name, value in event["mail_fields"].items()}
-    return {
-        **spelled,
-        "log_format": event["log_format"],
-        "mail_line": event["mail_line"],
-        "mail_event": kind,
-        "mail_fields": fields,
-    }
+_PLAIN = frozenset({str, int, float, bool})
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, str | int | float) else str(value)
+    # Of subclasses, a channel knows nothing.
+    return value if type(value) in _PLAIN else str(value)
 
 
 def tell_stories(channel: Channel, stories: Iterable[Story]) -> None:
@@ -74,9 +73,27 @@ def tell_stories(channel: Channel, stories: Iterable[Story]) -> None:
 _logger = Logger()
 
 
-def publish(event: dict[str, Any]) -> None:
-    """The parent's end: have an event of a worker's in the log."""
-    event["log_level"] = LogLevel.levelWithName(event["log_level"])
+_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+
+
+def heard() -> dict[str, Callable[..., None]]:
+    """The parent's end: what a worker's messages are for."""
+    return {"log": _publish_text, "event": _publish_event}
+
+
+def _publish_text(time: float, level: str, namespace: str, text: str) -> None:
+    _publish(time, level, namespace, {"log_format": "{log_text}", "log_text": text})
+
+
+def _publish_event(time: float, level: str, kind: str, line: str, fields: dict[str, Any]) -> None:
+    told = {"log_format": "{mail_line}", "mail_line": line, "mail_event": kind, "mail_fields": fields}
+    _publish(time, level, journal.NAMESPACE, told)
+
+
+def _publish(time: float, level: str, namespace: str, event: LogEvent) -> None:
+    event["log_time"] = time
+    event["log_level"] = _LEVELS[level]
+    event["log_namespace"] = namespace
     event["log_logger"] = _logger
     event["log_source"] = None
     globalLogPublisher(event)

@@ -62,12 +62,14 @@ class Beginning:
     :ivar doors: the sockets, in the order of their descriptors.
     :ivar count: how many workers there are.
     :ivar key: see :class:`mailserver.machine.front.Front`.
+    :ivar logs_in_full: see :class:`mailserver.workers.log.Sender`.
     """
 
     config: Config
     doors: tuple[Door, ...]
     count: int
     key: bytes
+    logs_in_full: bool
 
 
 def pack(value: Beginning | Config | StandingOrders) -> bytes:
@@ -158,9 +160,10 @@ def _build_holdings(reactor: Any, config: Config, storing: Storing, finished: Fi
 class _Life:
     """From the first message to the last."""
 
-    def __init__(self, reactor: Any, channel: Channel) -> None:
+    def __init__(self, reactor: Any, channel: Channel, sender: log.Sender) -> None:
         self._reactor = reactor
         self._channel = channel
+        self._sender = sender
         self._worker: Worker | None = None
         self._closed: Deferred[None] = Deferred()
         channel.heard |= {"begin": self._begin, "stop": self._stop, "pulse": partial(channel.say, "pulse")}
@@ -169,6 +172,7 @@ class _Life:
 
     def _begin(self, packed: bytes, memory: dict[str, Any]) -> None:
         beginning: Beginning = unpack(packed)
+        self._sender.in_full = beginning.logs_in_full
         doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
         try:
             worker = Worker(self._reactor, self._channel, beginning)
@@ -214,8 +218,9 @@ def main() -> NoReturn:
     for ours in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ours, signal.SIG_IGN)
     channel = Channel(reactor)
-    globalLogBeginner.beginLoggingTo([log.Sender(channel)])
-    _Life(reactor, channel)
+    sender = log.Sender(channel)
+    globalLogBeginner.beginLoggingTo([sender])
+    _Life(reactor, channel, sender)
     factory = Factory.forProtocol(lambda: channel)
     factory.noisy = False
     reactor.adoptStreamConnection(CHANNEL, socket.AF_UNIX, factory)

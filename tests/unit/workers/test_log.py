@@ -1,5 +1,6 @@
 """What a worker says is in its parent's log as if the parent had said it."""
 
+import marshal
 from typing import Any
 
 import pytest
@@ -7,10 +8,10 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, globalLogPublisher
 
 from mailserver import journal
-from mailserver.model.envelope import Origin
+from mailserver.model.envelope import Origin, QueueID
 from mailserver.model.source import Source
 from mailserver.workers.channel import Channel
-from mailserver.workers.log import Sender, publish
+from mailserver.workers.log import Sender, heard
 
 
 class Said(Channel):
@@ -35,16 +36,35 @@ def observed() -> Any:
     globalLogPublisher.removeObserver(events.append)
 
 
+def carried(channel: Said, observed: list[Any]) -> Any:
+    """The one event that was said, as the parent publishes it."""
+    ((kind, *facts),) = channel.said
+    channel.said.clear()
+    observed.clear()
+    heard()[kind](*marshal.loads(marshal.dumps(facts)))
+    (event,) = observed
+    return event
+
+
+def test_fields_that_nobody_looks_at_stay_away(observed: list[Any]) -> None:
+    journal.removed(QueueID("1"))
+    journal.refused(Origin("192.0.2.7"), "RCPT <x@y>", "why", Source("mailserver.toml", 3), "550 5.7.1")
+    removed, refused = observed
+    channel = Said()
+    sender = Sender(channel)
+    sender.in_full = False
+    sender(removed)
+    assert carried(channel, observed)["mail_fields"] == {}
+    sender(refused)
+    assert carried(channel, observed)["mail_fields"]["what"] == "RCPT <x@y>"
+
+
 def test_an_event_of_the_journal_keeps_its_fields_its_time_and_its_level(observed: list[Any]) -> None:
     journal.refused(Origin("192.0.2.7"), "RCPT <x@y>", "why", Source("mailserver.toml", 3), "550 5.7.1")
     (event,) = observed
     channel = Said()
     Sender(channel)(event)
-    ((kind, told),) = channel.said
-    assert kind == "log"
-    observed.clear()
-    publish(dict(told))
-    (again,) = observed
+    again = carried(channel, observed)
     for name in ("mail_line", "mail_event", "log_time", "log_level", "log_format", "log_namespace"):
         assert again[name] == event[name], name
     assert again["mail_fields"] == {name: str(it) for name, it in event["mail_fields"].items()}
@@ -61,7 +81,8 @@ def test_of_anything_else_warnings_are_kept_as_text_with_their_traceback(observe
     channel = Said()
     for event in list(observed):
         Sender(channel)(event)
-    texts = [told["log_text"] for _, told in channel.said]
+    texts = [told[-1] for told in channel.said]
+    assert [told[2:4] for told in channel.said] == [("warn", "elsewhere"), ("critical", "elsewhere")]
     assert texts[0] == "careful: steps"
     assert "ValueError: of a bug" in texts[1]
     assert len(texts) == 2
@@ -79,7 +100,7 @@ def test_what_comes_too_fast_is_left_out_and_counted(observed: list[Any]) -> Non
     channel.slow = False
     sender(observed[2])
     globalLogPublisher.removeObserver(sender)
-    lines = [told["mail_line"] for _, told in channel.said]
+    lines = [told[4] for told in channel.said]
     assert lines == [
         'trouble where=log what="2 events of a worker left out: they came too fast"',
         "removed id=2",
