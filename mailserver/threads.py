@@ -89,24 +89,28 @@ class Batcher(Generic[Job, Result]):
         entry = self._waiting.get()
         if entry is None:
             return False
-        batch = [entry]
+        batch = [entry, *self._take_waiting(self._most - 1)]
         try:
-            self._fill(batch)
             results = self._perform([job for job, _ in batch])
         except BaseException:
             self._call(_fail_all, [done for _, done in batch], Failure())
         else:
-            self._call(_finish_all, [done for _, done in batch], results)
+            self._finish([done for _, done in batch], results)
         return True
 
-    def _fill(self, batch: list[tuple[Job, "Deferred[Result]"]]) -> None:
-        """Add what else waits."""
-        while len(batch) < self._most and not self._waiting.empty():
+    def _take_waiting(self, most: int) -> list[tuple[Job, "Deferred[Result]"]]:
+        """What waits, at most so much."""
+        taken: list[tuple[Job, Deferred[Result]]] = []
+        while len(taken) < most and not self._waiting.empty():
             entry = self._waiting.get()
             if entry is None:
                 self._waiting.put(None)  # for the next time
-                return
-            batch.append(entry)
+                break
+            taken.append(entry)
+        return taken
+
+    def _finish(self, waiting: Sequence["Deferred[Result]"], results: Sequence[Result | Exception]) -> None:
+        self._call(_finish_all, waiting, results)
 
 
 def _finish_all(waiting: Sequence["Deferred[Any]"], results: Sequence[object]) -> None:

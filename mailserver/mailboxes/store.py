@@ -11,17 +11,19 @@ is used, and by :meth:`MailStore.tidy`.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from mailserver import journal
+from mailserver.handing import OpenBatcher, read_failure, spell_failure
 from mailserver.interfaces import Account, IContent, IMailStore, MailboxFull, StorageTrouble
 from mailserver.mailboxes import maildir, quota, undo, walking
 from mailserver.mailboxes.contents import Contents
@@ -32,7 +34,7 @@ from mailserver.mailboxes.maildir import THE_DISK, Disk
 from mailserver.mailboxes.maildrop import Maildrop
 from mailserver.mailboxes.quota import Limit, Use
 from mailserver.mailboxes.remembered import Remembered
-from mailserver.threads import Batcher, Busy, CallFromThread, Pool
+from mailserver.threads import Busy, CallFromThread, Pool
 
 __all__ = ["MailStore"]
 
@@ -45,8 +47,14 @@ _MOST_USES = 10_000
 _MOST_PLACES = 10_000
 
 
-DeliverCopies = Callable[[Sequence[Account], IContent, bytes], Awaitable[list[Exception | None]]]
-"""As :meth:`mailserver.interfaces.IMailStore.deliver_copies`."""
+HandOver = Callable[[Any, bytes], Awaitable[Sequence[Sequence[str] | None]]]
+"""As :meth:`mailserver.handing.Outlet.hand_over`; the answer is a failure or ``None`` for each mailbox."""
+
+
+class _Handed(Incoming):
+    """A message that another process has handed over, for these accounts."""
+
+    accounts: Sequence[Account] = ()
 
 
 @implementer(IMailStore)
@@ -57,7 +65,7 @@ class MailStore:
     :param hostname: our name, for the names of files.
     :param now: seconds since 1970; called in threads too.
     :param call: ``reactor.callFromThread``.
-    :param hand_over: delivers in place of this process, whose other mail is then fetched only.
+    :param hand_over: the way to the process that delivers; here mail is fetched only then.
     :ivar keep_deleted: days for which deleted mail is kept; 0: it is not. May be replaced at any time.
     :ivar warn_at: levels of a quota, in percent; may be replaced at any time.
     :ivar on_filling: is told the account whose mailbox has come to one of them, and which.
@@ -70,7 +78,7 @@ class MailStore:
         now: Callable[[], float],
         call: CallFromThread,
         disk: Disk = THE_DISK,
-        hand_over: DeliverCopies | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
         self._root = root
         self._hand_over = hand_over
@@ -82,8 +90,8 @@ class MailStore:
         self._swept: dict[Path, date] = {}
         self._places: dict[str, Path] = {}
         self._uncounted: set[str] = set()
-        self._writer: Batcher[Incoming, list[Exception | None]] = Batcher(
-            "mailbox-writer", self._commit, call, _GROUP
+        self._writer: OpenBatcher[Incoming, list[Exception | None]] = OpenBatcher(
+            "mailbox-writer", self._commit, call, self._read_handed, self._spell_handed, _GROUP
         )
         self._pool = Pool("mailbox", _READERS, call)
         self._uses: dict[str, tuple[float, Use]] = {}
@@ -117,25 +125,33 @@ class MailStore:
     ) -> list[Exception | None]:
         """See :class:`IMailStore`."""
         if self._hand_over is not None:
-            for account in accounts:
-                self._uses.pop(account.name, None)
-            return await self._hand_over(accounts, content, header)
+            return await self._deliver_elsewhere(self._hand_over, accounts, content, header)
         whole = content.whole() if content.size <= _SMALL else None
         text = None if whole is None else header + whole
-        copies = [
-            Copy(self._directory(one), self._names.make(), Limit.of(one), uncounted=self._uncounted)
-            for one in accounts
-        ]
+        copies = self._copies(accounts)
         incoming = Incoming(copies, self._disk, text)
         if whole is None:
             failure = await self._spell_out(incoming, content, header)
             if failure is not None:
                 return [copy.failure or failure for copy in copies]
         failures = await self._writer.submit(incoming)
-        for account, copy in zip(accounts, copies, strict=True):
-            if copy.failure is None and copy.limit:
-                self._note_filling(account, copy)
+        self._note_fillings(accounts, copies)
         return failures
+
+    def receive(self, handle: socket) -> None:
+        """Deliver what another process hands over, whose store is told of the other end as ``hand_over``."""
+        self._writer.open(handle)
+
+    async def _deliver_elsewhere(
+        self, hand_over: HandOver, accounts: Sequence[Account], content: IContent, header: bytes
+    ) -> list[Exception | None]:
+        whole = content.whole()
+        if whole is None:
+            raise StorageTrouble("content that is not at hand is not handed over")
+        for account in accounts:
+            self._uses.pop(account.name, None)
+        named = [(account.name, account.quota, account.messages) for account in accounts]
+        return [read_failure(one) for one in await hand_over((named, header), whole)]
 
     def room(self, account: Account, octets: int) -> Awaitable[bool] | bool:
         """See :class:`IMailStore`. What was found out is believed for a second."""
@@ -165,6 +181,17 @@ class MailStore:
             for directory in there:
                 with suppress(OSError):  # gone meanwhile, or no Maildir any more: its next user will see
                     await self._pool.run(self._sweep, directory)
+
+    def _copies(self, accounts: Iterable[Account]) -> list[Copy]:
+        return [
+            Copy(self._directory(one), self._names.make(), Limit.of(one), uncounted=self._uncounted)
+            for one in accounts
+        ]
+
+    def _note_fillings(self, accounts: Iterable[Account], copies: Iterable[Copy]) -> None:
+        for account, copy in zip(accounts, copies, strict=True):
+            if copy.failure is None and copy.limit:
+                self._note_filling(account, copy)
 
     def _note_filling(self, account: Account, copy: Copy) -> None:
         """A mailbox with a limit has got mail: what was known of its use is old, and a warning may be due."""
@@ -221,6 +248,22 @@ class MailStore:
             raise StorageTrouble("too much waits for the disk") from busy
 
     # --- in threads -------------------------------------------------------------------------------
+
+    def _read_handed(self, facts: Any, octets: bytes) -> Incoming:
+        """What another process hands over."""
+        named, header = facts
+        accounts = [Account(name, quota=quota, messages=messages) for name, quota, messages in named]
+        incoming = _Handed(self._copies(accounts), self._disk, header + octets)
+        incoming.accounts = accounts
+        return incoming
+
+    def _spell_handed(self, incoming: Incoming, result: list[Exception | None] | Exception) -> Any:
+        assert isinstance(incoming, _Handed)
+        if isinstance(result, Exception):
+            return [spell_failure(result)] * len(incoming.copies)
+        if any(copy.limit for copy in incoming.copies):
+            self._call(self._note_fillings, incoming.accounts, incoming.copies)
+        return [spell_failure(failure) for failure in result]
 
     def _commit(self, waiting: Sequence[Incoming]) -> Sequence[list[Exception | None]]:
         today = self._today()

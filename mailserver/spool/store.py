@@ -20,7 +20,8 @@ told to the journal, each once a minute at most. After an error of a commit noth
 that a crash that follows at once may find it on the disk after all; the worst of that is a duplicate.
 
 One process at a time has a spool; who makes sure of that holds a lock on the state directory. Others bring
-mail to it by handing it over (:meth:`Spool.store`), so that what comes to all of them at a time is one group.
+mail to it by handing it over (:meth:`Spool.receive`), so that what comes to all of them at a time is one
+group.
 
 The clock may be wrong. Times are only compared, and nobody waits beyond ``longest_wait`` from now: whoever
 does, after the clock went back or at start, is due at once.
@@ -31,6 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import socket
 from threading import Barrier
 from typing import Any, TypeVar
 
@@ -39,6 +41,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver import journal
+from mailserver.handing import OpenBatcher, spell_failure
 from mailserver.interfaces import (
     Duty,
     IContent,
@@ -56,6 +59,7 @@ from mailserver.spool.disk import Disk
 from mailserver.spool.entrance import FILE_THREADS, Entrance
 from mailserver.spool.history import History
 from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_orders
+from mailserver.spool.plain import read_envelope, spell_envelope
 from mailserver.spool.reader import Reader, Taken
 from mailserver.spool.recent import Recent
 from mailserver.spool.schema import SpoolUnusable
@@ -63,7 +67,7 @@ from mailserver.spool.trouble import as_trouble, is_damage
 from mailserver.spool.writer import Changes, Job, Order, Recall, Settle, Store, Writer
 from mailserver.threads import Batcher, Busy, CallFromThread
 
-__all__ = ["Spool", "SpoolUnusable"]
+__all__ = ["Spool", "SpoolUnusable", "piece"]
 
 T = TypeVar("T")
 
@@ -145,7 +149,9 @@ class Spool(Entrance):
         return writer
 
     def _begin(self, writer: Writer) -> None:
-        self._writing: Batcher[Job, Any] = Batcher("spool-writer", writer.perform, self._call)
+        self._writing: OpenBatcher[Job, Any] = OpenBatcher(
+            "spool-writer", writer.perform, self._call, self._read_handed, _spell_handed
+        )
         self._reading: Batcher[Callable[[], Any], Any] = Batcher(
             "spool-reader", self._reader.perform, self._call
         )
@@ -178,6 +184,16 @@ class Spool(Entrance):
     async def store(self, envelope: Envelope, content: Sealed) -> None:
         """Make a message durable; its content is the spool's from now on. Raises :class:`StorageTrouble`."""
         await self._submit(Store(envelope, content, self._now()))
+
+    def receive(self, handle: socket) -> None:
+        """Store what another process hands over: pieces of :func:`piece`. After the start."""
+        self._writing.open(handle)
+
+    def _read_handed(self, facts: Any, octets: bytes) -> Store:
+        """In the writer's thread."""
+        envelope, size, file, head = facts
+        content = Sealed(size, () if file else (octets,), file, head)
+        return Store(read_envelope(envelope), content, self._now())
 
     async def _submit(self, job: Job) -> Any:
         try:
@@ -356,6 +372,16 @@ class Spool(Entrance):
                 self._told.clear()
             self._told[text] = now
             journal.trouble("spool", text)
+
+
+def piece(envelope: Envelope, content: Sealed) -> tuple[Any, bytes]:
+    """A message, as another process hands it over to :meth:`Spool.receive`."""
+    facts = (spell_envelope(envelope), content.size, content.file, content.head)
+    return facts, b"".join(content.chunks)
+
+
+def _spell_handed(job: Job, result: Any) -> Any:
+    return spell_failure(as_trouble(result) if isinstance(result, Exception) else None)
 
 
 def _close(connections: Sequence[sqlite3.Connection]) -> None:

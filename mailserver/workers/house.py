@@ -29,8 +29,7 @@ from mailserver.workers.asking import Answering
 from mailserver.workers.channel import Channel
 from mailserver.workers.process import Process
 from mailserver.workers.sharing import Hub, Say
-from mailserver.workers.storing import Storekeeper
-from mailserver.workers.worker import CHANNEL, DOORS, LOCK, Beginning, pack
+from mailserver.workers.worker import CHANNEL, DOORS, LOCK, MAILBOXES, SPOOL, Beginning, pack
 
 __all__ = ["Workers", "pause"]
 
@@ -144,7 +143,6 @@ class Workers:
             **log.heard(),
             "finished": self._storage.history.finished_elsewhere,
             **Answering(self._ledger, channel.say).heard(),
-            **Storekeeper(self._storage, channel.say).heard(),
         }
         try:
             self._spawn(worker)
@@ -159,13 +157,21 @@ class Workers:
 
     def _spawn(self, worker: Process) -> None:
         ours, theirs = socket.socketpair()
-        with ours, theirs, open(os.devnull) as nothing:
+        mailboxes, to_mailboxes = socket.socketpair()
+        spool, to_spool = socket.socketpair()
+        with ours, theirs, to_mailboxes, to_spool, open(os.devnull) as nothing:
+            self._storage.mailboxes.receive(mailboxes)
+            self._storage.spool.receive(spool)
             ours.setblocking(False)
             theirs.setblocking(False)
             factory = Factory.forProtocol(lambda: worker.channel)
             factory.noisy = False
             self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-            descriptors = {0: nothing.fileno(), 1: 1, 2: 2, CHANNEL: theirs.fileno(), **self._inherited}
+            descriptors = {
+                **{0: nothing.fileno(), 1: 1, 2: 2, CHANNEL: theirs.fileno()},
+                **{MAILBOXES: to_mailboxes.fileno(), SPOOL: to_spool.fileno()},
+                **self._inherited,
+            }
             self._reactor.spawnProcess(
                 worker,
                 sys.executable,

@@ -1,9 +1,9 @@
 """A worker: a process that accepts, on sockets that its parent has bound, for the one that delivers.
 
 ``python -m mailserver.workers.worker`` is started by :mod:`mailserver.workers.house` with these descriptors:
-3 is the channel, 4 holds the lock on the state directory, which ends with the last who holds it, and from 5
-on are the listening sockets. The first message says how to begin; then sessions begin, and the worker says
-that it is ready.
+3 is the channel, 4 holds the lock on the state directory, which ends with the last who holds it, 5 and 6
+are the ways to mailboxes and to the spool, and from 7 on are the listening sockets. The first message says
+how to begin; then sessions begin, and the worker says that it is ready.
 
 It ends, after it has taken leave of its sessions, when it is told to, on SIGTERM, and when the channel is
 closed: without its parent it takes nothing more. What a terminal or an administrator signals to the whole
@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -43,9 +44,20 @@ from mailserver.workers.channel import Channel
 from mailserver.workers.sharing import share
 from mailserver.workers.storing import Storing
 
-__all__ = ["CHANNEL", "DOORS", "FAREWELL", "Beginning", "Worker", "pack", "unpack"]
+__all__ = [
+    "CHANNEL",
+    "DOORS",
+    "FAREWELL",
+    "LOCK",
+    "MAILBOXES",
+    "SPOOL",
+    "Beginning",
+    "Worker",
+    "pack",
+    "unpack",
+]
 
-CHANNEL, LOCK, DOORS = 3, 4, 5
+CHANNEL, LOCK, MAILBOXES, SPOOL, DOORS = 3, 4, 5, 6, 7
 """File descriptors; doors are from the last one on."""
 
 FAREWELL = 5.0
@@ -86,9 +98,12 @@ class Worker:
     """The worker's composition root.
 
     :param channel: to the parent.
+    :param lost: called when nothing can be stored any more.
     """
 
-    def __init__(self, reactor: Any, channel: Channel, beginning: Beginning) -> None:
+    def __init__(
+        self, reactor: Any, channel: Channel, beginning: Beginning, lost: Callable[[], object]
+    ) -> None:
         config = beginning.config
         self._reactor = reactor
         self._channel = channel
@@ -96,14 +111,13 @@ class Worker:
         self._config = config
         self._state = StateDirectory(config.state)
         self._chores = Pool("chores", 1, reactor.callFromThread)
-        self._storing = storing = Storing(channel)
+        self._storing = storing = Storing(reactor, MAILBOXES, SPOOL, lost)
         self._storage = _build_holdings(reactor, config, storing, partial(log.tell_stories, channel))
         asking = Asking(channel)
         self._counters = Counters(reactor, config, self._storage, asking.meet, asking, is_first=False)
         self._front = Front(reactor, config, self._storage, self._counters, self._chores, beginning.key)
         channel.heard |= share(self._counters.shared, channel.say)
-        channel.heard |= {"answer": asking.answered, "stored": storing.answered}
-        channel.heard |= {"reload": self.reload, "orders": self._obey}
+        channel.heard |= {"answer": asking.answered, "reload": self.reload, "orders": self._obey}
 
     def start(self, memory: dict[str, Any], doors: list[tuple[Door, int]]) -> None:
         """Begin. Raises ``BadCertificate`` or ``OSError``."""
@@ -134,15 +148,11 @@ class Worker:
         await self._front.listeners.stop()
         self._channel.say("closed")
         await self._front.drain(FAREWELL)
-        await self._storing.settle()
+        await self._storing.stop()
         await self._storage.mailboxes.stop()
         self._storage.spool.close()
         self._front.stop()
         self._chores.stop()
-
-    def parted(self) -> None:
-        """There is no parent any more: nothing can be stored."""
-        self._storing.parted()
 
     def _obey(self, packed: bytes) -> None:
         self._storage.spool.obey(unpack(packed))
@@ -151,7 +161,7 @@ class Worker:
 def _build_holdings(reactor: Any, config: Config, storing: Storing, finished: Finished) -> Holdings:
     """What a worker has of the storage: it reads mailboxes by itself, and hands all new mail over."""
     call, state = reactor.callFromThread, config.state
-    mailboxes = MailStore(state / "mail", config.hostname, time.time, call, hand_over=storing.deliver_copies)
+    mailboxes = MailStore(state / "mail", config.hostname, time.time, call, hand_over=storing.deliver)
     contents = state / "spool" / CONTENT
     spool = Entrance(contents, time.time, call, secrets.randbits, storing.store)
     return Holdings(config, mailboxes, spool, finished)
@@ -175,7 +185,7 @@ class _Life:
         self._sender.in_full = beginning.logs_in_full
         doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
         try:
-            worker = Worker(self._reactor, self._channel, beginning)
+            worker = Worker(self._reactor, self._channel, beginning, self._stop)
             worker.start(memory, doors)
         except Exception as error:
             self._channel.say("failed", f"{type(error).__name__}: {error}")
@@ -191,8 +201,6 @@ class _Life:
 
     def _parted(self) -> None:
         self._closed.callback(None)
-        if self._worker is not None:
-            self._worker.parted()
         self._stop()
 
     def _end(self) -> "Deferred[None]":

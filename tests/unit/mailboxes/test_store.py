@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attrs import evolve
 from twisted.internet import defer, reactor
 from twisted.internet.threads import deferToThread
@@ -22,6 +24,7 @@ from zope.interface.verify import verifyObject
 
 import mailserver.mailboxes.store as store_module
 from mailserver import journal
+from mailserver.handing import Outlet
 from mailserver.interfaces import (
     Account,
     IContent,
@@ -610,3 +613,69 @@ class Undo(StoreCase):
     async def test_tidying_a_store_that_stops(self) -> None:
         await self.store.stop()
         await self.store.tidy()
+
+
+class HandedOverTests(StoreCase):
+    """A store in another process, whose deliveries the store of this one makes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        ours, theirs = socket.socketpair()
+        self.store.receive(theirs)
+        self.outlet = Outlet(reactor, ours)
+        self.addCleanup(self.outlet.close)
+        call: Any = reactor.callFromThread  # type: ignore[attr-defined]
+        self.other = MailStore(
+            self.root, "mail.example.lan", lambda: self.now, call, hand_over=self.outlet.hand_over
+        )
+        self.other.start()
+        self.addCleanup(self.other.stop)
+
+    async def test_it_lies_in_all_mailboxes(self) -> None:
+        failures = await self.other.deliver_copies([ALICE, BOB], Content(BODY), HEADER)
+        assert failures == [None, None]
+        (alice,), (bob,) = self.files(), self.files(account=BOB)
+        assert alice.read_bytes() == (HEADER + BODY).replace(b"\r\n", b"\n")
+        assert alice.stat().st_ino == bob.stat().st_ino
+
+    async def test_each_mailbox_has_its_own_answer(self) -> None:
+        small = evolve(BOB, quota=10)
+        alice, bob = await self.other.deliver_copies([ALICE, small], Content(BODY), HEADER)
+        assert alice is None
+        assert isinstance(bob, MailboxFull)
+        assert self.files(account=BOB) == []
+
+    async def test_who_delivers_warns_of_what_fills_up(self) -> None:
+        told: list[tuple[str, int]] = []
+        warned: defer.Deferred[None] = defer.Deferred()
+        self.store.warn_at = (80,)
+        self.store.on_filling = lambda account, level: warned.callback(told.append((account.name, level)))
+        limited = evolve(ALICE, quota=len(HEADER + BODY))
+        assert await self.other.deliver_copies([limited], Content(BODY), HEADER) == [None]
+        await warned
+        assert told == [(ALICE.name, 80)]
+
+    async def test_room_is_looked_for_anew_after_a_delivery(self) -> None:
+        limited = evolve(ALICE, messages=1)
+        self.box().mkdir(parents=True)
+        assert await self.ask_room(limited)
+        assert await self.other.deliver_copies([limited], Content(BODY), HEADER) == [None]
+        assert not await self.ask_room(limited)
+
+    async def ask_room(self, account: Account) -> bool:
+        room = self.other.room(account, 1)
+        return room if isinstance(room, bool) else await room
+
+    async def test_what_is_not_at_hand_is_not_handed_over(self) -> None:
+        with pytest.raises(StorageTrouble):
+            await self.other.deliver_copies([ALICE], Content(BODY, streamed=True), HEADER)
+
+    async def test_trouble_of_the_whole_group_is_everybodys(self) -> None:
+        self.patch(store_module, "commit", lambda *_: 1 // 0)
+        failures = await self.other.deliver_copies([ALICE, BOB], Content(BODY), HEADER)
+        assert [type(failure) for failure in failures] == [StorageTrouble, StorageTrouble]
+
+    async def test_nobody_is_there_any_more(self) -> None:
+        self.outlet.close()
+        with pytest.raises(StorageTrouble):
+            await self.other.deliver_copies([ALICE], Content(BODY), HEADER)

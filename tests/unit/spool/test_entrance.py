@@ -1,17 +1,26 @@
-"""The entrance of a spool in another process: what it stores is stored by whoever has the spool."""
+"""Mail from other processes: their entrance of the spool, and what it hands over to the one that has it."""
 
+import marshal
 import secrets
+import socket
 from functools import partial
 
 import pytest
+from attrs import evolve
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredList
 from zope.interface.verify import verifyObject
 
+from mailserver.handing import Outlet, read_failure
 from mailserver.interfaces import ISpool, StorageTrouble
+from mailserver.model.address import NULL_SENDER, Address
+from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.spool.body import SMALL
 from mailserver.spool.entrance import Entrance
 from mailserver.spool.opening import CONTENT
 from mailserver.spool.orders import StandingOrders, add_rule, pause
+from mailserver.spool.plain import read_envelope, spell_envelope
+from mailserver.spool.store import piece
 from tests.support.spooling import ALICE, DELIVERED, SpoolTestCase
 
 
@@ -97,3 +106,81 @@ class EntranceTests(SpoolTestCase):
         await entrance._files.run(lambda: None)
         while self.contents():
             await entrance._files.run(lambda: None)
+
+
+class HandedOverTests(SpoolTestCase):
+    """What another process hands over."""
+
+    def setUp(self):
+        super().setUp()
+        ours, theirs = socket.socketpair()
+        self.spool.receive(theirs)
+        self.outlet = Outlet(reactor, ours)
+        self.addCleanup(self.outlet.close)
+
+    async def hand_over(self, envelope, content):
+        failure = read_failure(await self.outlet.hand_over(*piece(envelope, content)))
+        if failure is not None:
+            raise failure
+
+    def enter(self):
+        entrance = Entrance(
+            self.directory / CONTENT,
+            self.clock.seconds,
+            reactor.callFromThread,
+            secrets.randbits,
+            self.hand_over,
+            self.disk,
+        )
+        entrance.open()
+        self.addCleanup(entrance.close)
+        return entrance
+
+    async def test_it_is_stored_and_kept_at_hand(self):
+        pokes = []
+        self.spool.on_arrival = lambda: pokes.append(True)
+        for octets in (b"small\r\n", b"x" * (SMALL + 1)):
+            envelope = await self.store("bob@example.org", spool=self.enter(), content=octets)
+            (duty,) = await self.take()
+            assert duty.envelope == envelope
+            assert await self.octets(envelope.id) == octets
+            assert (self.spool._recent.octets(envelope.id) is not None) == (len(octets) < SMALL)
+            await self.settle(duty, DELIVERED)
+        assert pokes
+
+    async def test_many_at_once_are_all_there(self):
+        entrances = [self.spool, self.enter(), self.enter()]
+        stored = [
+            Deferred.fromCoroutine(self.store("bob@example.org", spool=entrances[n % 3])) for n in range(60)
+        ]
+        ids = {envelope.id for _, envelope in await DeferredList(stored, consumeErrors=True)}
+        assert len(ids) == 60
+        assert {duty.envelope.id for duty in await self.take()} == ids
+
+    async def test_a_disk_that_fails_is_told(self):
+        await self.spool.order(lambda connection: connection.execute("DROP TABLE content") and None)
+        with pytest.raises(StorageTrouble):
+            await self.store("bob@example.org", spool=self.enter())
+        assert await self.take() == []
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"sender": NULL_SENDER, "marks": {}, "requiretls": False}, {"ret": "", "recipients": ()}]
+)
+def test_an_envelope_comes_as_it_went(change):
+    recipients = (
+        Recipient(Address("bob smith", "example.lan"), "rfc822;b@x", frozenset({"FAILURE", "DELAY"})),
+        Recipient(Address("carol", "example.lan"), notify=frozenset()),
+        Recipient(Address("dave", "example.lan")),
+    )
+    origin = Origin("2001:db8::7", 1, "[x]", "ESMTPSA", "TLSv1.3 X", "alice@example.lan")
+    envelope = evolve(
+        Envelope(QueueID("1B"), Address("jürgen", "example.org"), recipients, origin, 1_700_000_000.25),
+        size=7,
+        body="8BITMIME",
+        smtputf8=True,
+        **{"ret": "HDRS", "envid": "QQ 314159", "requiretls": True, "marks": {"stranger": "yes"}} | change,
+    )
+    carried = marshal.loads(marshal.dumps(spell_envelope(envelope)))
+    assert read_envelope(carried) == envelope
+    assert read_envelope(carried).marks == envelope.marks

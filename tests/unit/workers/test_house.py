@@ -48,8 +48,10 @@ class Reactor(MemoryReactorClock):
 
 
 def house(reactor: Reactor, count: int) -> Workers:
-    spool = SimpleNamespace(orders=StandingOrders())
-    storage: Any = SimpleNamespace(history=History, spool=spool)
+    # The ends that the parent's threads would have.
+    spool = SimpleNamespace(orders=StandingOrders(), receive=lambda end: end.close())
+    mailboxes = SimpleNamespace(receive=lambda end: end.close())
+    storage: Any = SimpleNamespace(history=History, spool=spool, mailboxes=mailboxes)
     connections = Connections(ConnectionRules())
     counters: Any = SimpleNamespace(connections=connections, shared={"connections": connections})
     ledger: Any = None

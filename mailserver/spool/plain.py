@@ -1,21 +1,14 @@
-"""Envelopes and failures as what a channel carries, and back (:mod:`mailserver.workers.channel`)."""
+"""Envelopes as plain values, which another process can be told, and back."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 
-__all__ = ["Spelled", "read_envelope", "read_failure", "spell_envelope", "spell_failure"]
+__all__ = ["Spelled", "read_envelope", "spell_envelope"]
 
 Spelled = tuple[Any, ...]
-
-_FAILURES: dict[str, type[Exception]] = {
-    "mailbox full": MailboxFull,
-    "full": StorageFull,
-    "trouble": StorageTrouble,
-}
 
 
 def spell_envelope(envelope: Envelope) -> Spelled:
@@ -56,21 +49,3 @@ def _spell_recipient(recipient: Recipient) -> Spelled:
 
 def _read_recipient(local: str, domain: str, original: str, notify: Sequence[str] | None) -> Recipient:
     return Recipient(Address(local, domain), original, None if notify is None else frozenset(notify))
-
-
-def spell_failure(failure: Exception | None) -> tuple[str, str] | None:
-    """Why something was not stored; ``None``: it was."""
-    if failure is None:
-        return None
-    for name, kind in _FAILURES.items():
-        if isinstance(failure, kind):
-            return name, str(failure)
-    return "trouble", f"{type(failure).__name__}: {failure}"
-
-
-def read_failure(spelled: Sequence[str] | None) -> Exception | None:
-    """The failure that was spelled."""
-    if spelled is None:
-        return None
-    name, text = spelled
-    return _FAILURES[name](text) if text else _FAILURES[name]()

@@ -1,0 +1,402 @@
+"""Handing mail to the thread of another process that makes it durable, over a socket.
+
+A worker's reactor has an :class:`Outlet`, the process that stores an :class:`OpenBatcher`: a
+:class:`~mailserver.threads.Batcher` whose thread also takes what comes from workers. Nobody stands between:
+no reactor of the other process has to turn, no second thread has to wake, and what comes from all workers
+while one group is made durable is the next group.
+
+What is handed over is a *piece*: facts, as Python's ``marshal`` spells them, and octets, which go from
+buffer to buffer as they are. A frame is the lengths of both in four octets each, then the facts, with a
+number that the answer bears, then the octets. Answers come many to a frame. All that is handed over in one
+turn of the reactor leaves together.
+
+Either end may go. Whoever asked is then told that there is trouble; what was handed over may be durable all
+the same. Who lets answers lie is given up, and so is who sends what is no frame.
+"""
+
+import marshal
+import select
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
+from mailserver.threads import Batcher, CallFromThread
+
+__all__ = ["MOST_OCTETS", "OpenBatcher", "Outlet", "read_failure", "spell_failure"]
+
+MOST_OCTETS = 1024 * 1024
+"""A frame has at most so many."""
+
+_LENGTHS = struct.Struct("!II")
+_LENGTH = struct.Struct("!I")
+_MOST_PARTS = 512
+_READ = 64 * 1024
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_FAILURES: dict[str, type[Exception]] = {
+    "mailbox full": MailboxFull,
+    "full": StorageFull,
+    "trouble": StorageTrouble,
+}
+
+
+def spell_failure(failure: Exception | None) -> tuple[str, str] | None:
+    """Why something was not stored, as plain values; ``None``: it was."""
+    if failure is None:
+        return None
+    for name, kind in _FAILURES.items():
+        if isinstance(failure, kind):
+            return name, str(failure)
+    return "trouble", f"{type(failure).__name__}: {failure}"
+
+
+def read_failure(spelled: Sequence[str] | None) -> Exception | None:
+    """The failure that was spelled."""
+    if spelled is None:
+        return None
+    name, text = spelled
+    return _FAILURES[name](text) if text else _FAILURES[name]()
+
+
+@implementer(IReadWriteDescriptor)
+class Outlet:
+    """The end of who hands over.
+
+    :param reactor: watches the socket (``IReactorFDSet``, ``IReactorTime``).
+    :param handle: of a stream; is closed with the outlet.
+    :ivar closed: called once, when the other end is gone.
+    """
+
+    def __init__(self, reactor: Any, handle: socket.socket) -> None:
+        handle.setblocking(False)
+        self.closed: Callable[[], object] = lambda: None
+        self._watcher: IReactorFDSet = reactor
+        self._clock: IReactorTime = reactor
+        self._handle = handle
+        self._numbers = count(1)
+        self._asked: dict[int, Deferred[Any]] = {}
+        self._parts: deque[bytes | memoryview] = deque()
+        self._is_leaving = False
+        self._received = b""
+        reactor.addReader(self)
+
+    def hand_over(self, facts: Any, octets: bytes) -> "Deferred[Any]":
+        """Hand a piece over. Fires with the answer, or fails with :class:`StorageTrouble`.
+
+        Cancelling does not undo it.
+        """
+        # Whoever asked may be gone when the answer comes.
+        asked: Deferred[Any] = Deferred(lambda _: None)
+        if self._handle.fileno() < 0:
+            asked.errback(StorageTrouble("the process that stores is gone"))
+            return asked
+        number = next(self._numbers)
+        self._asked[number] = asked
+        spelled = marshal.dumps((number, facts))
+        self._parts.append(_LENGTHS.pack(len(spelled), len(octets)) + spelled)
+        if octets:
+            self._parts.append(octets)
+        if not self._is_leaving:
+            self._is_leaving = True
+            self._clock.callLater(0, self._leave)
+        return asked
+
+    async def settle(self) -> None:
+        """Return when all that was handed over is answered."""
+        waiting = [Deferred[None]() for _ in self._asked]
+        for asked, settled in zip(list(self._asked.values()), waiting, strict=True):
+            _ = asked.addBoth(_pass_on, settled)
+        await DeferredList(waiting)
+
+    def close(self) -> None:
+        """Hand over nothing more. What has not been answered has failed."""
+        if self._handle.fileno() < 0:
+            return
+        self._watcher.removeReader(self)
+        self._watcher.removeWriter(self)
+        self._handle.close()
+        self._parts.clear()
+        asked, self._asked = self._asked, {}
+        for waiting in asked.values():
+            if not waiting.called:
+                waiting.errback(StorageTrouble("the process that stores is gone"))
+
+    # --- what the reactor calls
+
+    def fileno(self) -> int:
+        return self._handle.fileno()
+
+    def logPrefix(self) -> str:
+        return "outlet"
+
+    def doWrite(self) -> None:
+        """There is room again."""
+        if self._send():
+            self._is_leaving = False
+            self._watcher.removeWriter(self)
+
+    def doRead(self) -> None:
+        """Answers have come, or the other end has gone."""
+        try:
+            data = self._handle.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.connectionLost()
+            return
+        received = self._received + data
+        while len(received) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(received)[0]
+            if len(received) < end:
+                break
+            for number, answer in marshal.loads(received[_LENGTH.size : end]):  # noqa: S302 - our own
+                self._answered(number, answer)
+            received = received[end:]
+        self._received = received
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """The other end has gone; also called by the reactor, when it finds so itself."""
+        if self._handle.fileno() >= 0:
+            self.close()
+            self.closed()
+
+    def _answered(self, number: int, answer: Any) -> None:
+        asked = self._asked.pop(number)
+        if not asked.called:
+            asked.callback(answer)
+
+    def _leave(self) -> None:
+        if self._handle.fileno() < 0:
+            return
+        if self._send():
+            self._is_leaving = False
+        else:
+            self._watcher.addWriter(self)
+
+    def _send(self) -> bool:
+        """Send what waits; whether all of it is gone."""
+        parts = self._parts
+        while parts:
+            some = [parts[n] for n in range(min(len(parts), _MOST_PARTS))]
+            try:
+                sent = self._handle.sendmsg(some)
+            except BlockingIOError:
+                return False
+            except OSError:
+                parts.clear()  # it is gone, which is found out by reading
+                return True
+            while parts and sent >= len(parts[0]):
+                sent -= len(parts.popleft())
+            if sent:
+                parts[0] = memoryview(parts[0])[sent:]
+        return True
+
+
+def _pass_on(result: Any, settled: "Deferred[None]") -> Any:
+    settled.callback(None)
+    return result
+
+
+class _Inlet:
+    """The other end of an outlet; used by one thread."""
+
+    def __init__(self, handle: socket.socket) -> None:
+        handle.setblocking(False)
+        self._handle = handle
+        self._buffer = bytearray(MOST_OCTETS)
+        self._filled = 0
+        self.number = handle.fileno()
+
+    def receive(self) -> list[tuple[int, Any, bytes]] | None:
+        """What has come: number, facts and octets of each piece. ``None``: nothing comes any more."""
+        view = memoryview(self._buffer)
+        try:
+            received = self._handle.recv_into(view[self._filled :])
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not received:
+            return None
+        self._filled += received
+        return self._pieces(view)
+
+    def _pieces(self, view: memoryview) -> list[tuple[int, Any, bytes]] | None:
+        pieces: list[tuple[int, Any, bytes]] = []
+        begin = 0
+        while self._filled - begin >= _LENGTHS.size:
+            spelled, octets = _LENGTHS.unpack_from(view, begin)
+            middle = begin + _LENGTHS.size + spelled
+            end = middle + octets
+            if end - begin > MOST_OCTETS:
+                return None
+            if end > self._filled:
+                break
+            try:
+                number, facts = marshal.loads(view[begin + _LENGTHS.size : middle])  # noqa: S302 - our own
+            except (ValueError, EOFError, TypeError):
+                return None
+            pieces.append((number, facts, bytes(view[middle:end])))
+            begin = end
+        if begin:
+            left = self._filled - begin
+            view[:left] = view[begin : self._filled]
+            self._filled = left
+        return pieces
+
+    def answer(self, answers: list[tuple[int, Any]]) -> bool:
+        """Answer pieces; whether that was taken."""
+        spelled = marshal.dumps(answers)
+        frame = _LENGTH.pack(len(spelled)) + spelled
+        try:
+            return self._handle.send(frame) == len(frame)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
+    """A batcher that also does what is handed over by other processes.
+
+    :param read: makes a job of a piece's facts and octets; called in the thread.
+    :param spell: spells what a job came to, an exception included; called in the thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        perform: Callable[[Sequence[Job]], Sequence[Result | Exception]],
+        call: CallFromThread,
+        read: Callable[[Any, bytes], Job],
+        spell: Callable[[Job, Result | Exception], Any],
+        most: int = 256,
+    ) -> None:
+        super().__init__(name, perform, call, most)
+        self._read = read
+        self._spell = spell
+        self._inlets: dict[int, _Inlet] = {}
+        self._new: deque[_Inlet] = deque()
+        self._handed: deque[tuple[_Inlet, int, Job]] = deque()
+        self._poll = select.poll()
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+
+    def start(self) -> None:
+        """See :meth:`Batcher.start`."""
+        self._bell = woken, _ = socket.socketpair()
+        for end in self._bell:
+            end.setblocking(False)
+        self._poll.register(woken, select.POLLIN)
+        super().start()
+        self._wake()
+
+    def open(self, handle: socket.socket) -> None:
+        """Take what is handed over by the outlet at the other end, until it goes. The socket is ours."""
+        self._new.append(_Inlet(handle))
+        self._wake()
+
+    def submit(self, job: Job) -> "Deferred[Result]":
+        """See :meth:`Batcher.submit`."""
+        done = super().submit(job)
+        self._wake()
+        return done
+
+    def stop(self) -> "Deferred[None]":
+        """See :meth:`Batcher.stop`."""
+        stopped = super().stop()
+        self._wake()
+        return stopped
+
+    def _wake(self) -> None:
+        if self._bell is not None:
+            with suppress(OSError):  # it has been rung often enough; or nobody is there any more
+                self._bell[1].send(b"\0")
+
+    # --- in the thread
+
+    def _run(self) -> None:
+        assert self._bell is not None
+        super()._run()
+        for inlet in self._inlets.values():
+            inlet.close()
+        for end in self._bell:
+            end.close()
+
+    def _do_batch(self) -> bool:
+        # A function of its own, so that an idle thread holds on to nothing of its last batch.
+        self._listen()
+        handed = [self._handed.popleft() for _ in range(min(len(self._handed), self._most))]
+        batch = self._take_waiting(self._most - len(handed))
+        if not (batch or handed):
+            return self._waiting.empty()  # what is left there says that it is the end
+        jobs = [job for job, _ in batch] + [job for _, _, job in handed]
+        results: Sequence[Result | Exception]
+        try:
+            results = self._perform(jobs)
+        except Exception as error:
+            results = [error] * len(jobs)
+        if batch:
+            self._finish([done for _, done in batch], results[: len(batch)])
+        if handed:
+            self._answer(handed, results[len(batch) :])
+        return True
+
+    def _listen(self) -> None:
+        """Wait until there is something to do, and take in what has come."""
+        has_work = bool(self._handed) or not self._waiting.empty()
+        for descriptor, _ in self._poll.poll(0 if has_work else None):
+            inlet = self._inlets.get(descriptor)
+            if inlet is None:
+                self._answer_bell()
+            else:
+                self._receive(inlet)
+
+    def _answer_bell(self) -> None:
+        assert self._bell is not None
+        self._bell[0].recv(4096)
+        while self._new:
+            inlet = self._new.popleft()
+            self._inlets[inlet.number] = inlet
+            self._poll.register(inlet.number, select.POLLIN)
+
+    def _receive(self, inlet: _Inlet) -> None:
+        pieces = inlet.receive()
+        if pieces is None:
+            self._let_go(inlet)
+            return
+        for number, facts, octets in pieces:
+            try:
+                self._handed.append((inlet, number, self._read(facts, octets)))
+            except Exception:  # it speaks another language
+                self._let_go(inlet)
+                return
+
+    def _let_go(self, inlet: _Inlet) -> None:
+        if self._inlets.pop(inlet.number, None) is not None:
+            self._poll.unregister(inlet.number)
+            inlet.close()
+
+    def _answer(
+        self, handed: Sequence[tuple[_Inlet, int, Job]], results: Sequence[Result | Exception]
+    ) -> None:
+        answers: dict[int, tuple[_Inlet, list[tuple[int, Any]]]] = {}
+        for (inlet, number, job), result in zip(handed, results, strict=True):
+            answers.setdefault(inlet.number, (inlet, []))[1].append((number, self._spell(job, result)))
+        for inlet, told in answers.values():
+            if self._inlets.get(inlet.number) is inlet and not inlet.answer(told):
+                self._let_go(inlet)

@@ -1,0 +1,238 @@
+"""Work is handed over a socket to a thread, and answered; either end may go."""
+
+import marshal
+import socket
+import struct
+import threading
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.trial.unittest import TestCase
+
+from mailserver.handing import MOST_OCTETS, OpenBatcher, Outlet, read_failure, spell_failure
+from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "text"),
+    [
+        (MailboxFull(), MailboxFull, ""),
+        (StorageFull("No space left"), StorageFull, "No space left"),
+        (StorageTrouble("EIO"), StorageTrouble, "EIO"),
+        (KeyError("x"), StorageTrouble, "KeyError: 'x'"),
+    ],
+)
+def test_a_failure_comes_as_it_went(failure: Exception, kind: type[Exception], text: str) -> None:
+    read = read_failure(marshal.loads(marshal.dumps(spell_failure(failure))))
+    assert (type(read), str(read)) == (kind, text)
+
+
+def test_no_failure_is_none() -> None:
+    assert read_failure(spell_failure(None)) is None
+
+
+class HandingTests(TestCase):
+    timeout = 30
+
+    def setUp(self):
+        self.batches = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def perform(self, jobs):
+        self.gate.wait(10)
+        self.batches.append(list(jobs))
+        return [StorageFull("no room") if job == ("full", b"") else job for job in jobs]
+
+    def spell(self, job, result):
+        return [spell_failure(result)] if isinstance(result, Exception) else [job[0], len(job[1])]
+
+    def batcher(self, perform=None, **options):
+        batcher = OpenBatcher(
+            "test", perform or self.perform, reactor.callFromThread, self.read, self.spell, **options
+        )
+        batcher.start()
+        self.addCleanup(batcher.stop)
+        return batcher
+
+    def read(self, facts, octets):
+        if facts == "nonsense":
+            raise ValueError(facts)
+        return facts, octets
+
+    def outlet(self, batcher):
+        ours, theirs = socket.socketpair()
+        batcher.open(theirs)
+        outlet = Outlet(reactor, ours)
+        self.addCleanup(outlet.close)
+        return outlet
+
+    async def test_a_piece_is_done_and_answered(self):
+        outlet = self.outlet(self.batcher())
+        assert await outlet.hand_over("one", b"octets") == ["one", 6]
+        assert await outlet.hand_over("two", b"") == ["two", 0]
+        assert self.batches == [[("one", b"octets")], [("two", b"")]]
+
+    async def test_what_it_comes_to_may_be_a_failure(self):
+        (answer,) = await self.outlet(self.batcher()).hand_over("full", b"")
+        assert isinstance(read_failure(answer), StorageFull)
+
+    async def test_what_raises_fails_all_of_its_batch_and_no_other(self):
+        def perform(jobs):
+            raise StorageTrouble(f"{len(jobs)} jobs")
+
+        batcher = self.batcher(perform)
+        outlet = self.outlet(batcher)
+        (answer,) = await outlet.hand_over("one", b"")
+        assert answer == ("trouble", "1 jobs")
+        with pytest.raises(StorageTrouble):
+            await batcher.submit(("own", b""))
+
+    async def test_what_comes_meanwhile_from_all_is_one_batch(self):
+        batcher = self.batcher()
+        outlets = [self.outlet(batcher) for _ in range(3)]
+        self.gate.clear()
+        first = outlets[0].hand_over("first", b"")
+        await self.turn(lambda: batcher._waiting.empty())
+        waiting = [outlet.hand_over(n, b"x") for n, outlet in enumerate(outlets) for _ in range(2)]
+        own = batcher.submit(("own", b"x"))
+        await self.turn(lambda: not any(outlet._is_leaving for outlet in outlets))
+        self.gate.set()
+        await DeferredList([first, own, *waiting])
+        assert [len(batch) for batch in self.batches] == [1, 7]
+        assert await own == ("own", b"x")
+
+    async def test_a_batch_is_bounded_and_the_rest_comes_next(self):
+        batcher = self.batcher(most=4)
+        outlet = self.outlet(batcher)
+        self.gate.clear()
+        waiting = [outlet.hand_over(n, b"") for n in range(10)]
+        self.gate.set()
+        answers = [await one for one in waiting]
+        assert answers == [[n, 0] for n in range(10)]
+        assert max(len(batch) for batch in self.batches) <= 4
+
+    async def test_large_and_many_come_whole_and_in_order(self):
+        outlet = self.outlet(self.batcher())
+        sizes = [0, 1, 300_000, 4096, 900_000, 7] * 20
+        waiting = [outlet.hand_over(n, bytes([n % 251]) * size) for n, size in enumerate(sizes)]
+        assert [await one for one in waiting] == [[n, size] for n, size in enumerate(sizes)]
+        for n, (facts, octets) in enumerate(job for batch in self.batches for job in batch):
+            assert facts == n
+            assert octets == bytes([n % 251]) * sizes[n]
+
+    async def test_who_asked_may_be_gone(self):
+        batcher = self.batcher()
+        outlet = self.outlet(batcher)
+        asked = outlet.hand_over("one", b"")
+        asked.cancel()
+        with pytest.raises(CancelledError):
+            await asked
+        assert await outlet.hand_over("two", b"") == ["two", 0]
+        assert [job for batch in self.batches for job in batch] == [("one", b""), ("two", b"")]
+
+    async def test_the_end_waits_for_answers(self):
+        outlet = self.outlet(self.batcher())
+        await outlet.settle()
+        self.gate.clear()
+        asked = outlet.hand_over("one", b"")
+        settled = Deferred.fromCoroutine(outlet.settle())
+        assert not settled.called
+        self.gate.set()
+        await settled
+        assert await asked == ["one", 0]
+
+    # --- either end goes
+
+    async def test_the_one_who_stores_goes(self):
+        batcher = self.batcher()
+        outlet = self.outlet(batcher)
+        closed = Deferred()
+        outlet.closed = lambda: closed.callback(None)
+        self.gate.clear()
+        asked = outlet.hand_over("one", b"")
+        stopped = batcher.stop()
+        self.gate.set()
+        await stopped
+        await closed
+        # Whether it was done before the end is open; that it is over is not.
+        assert asked.called
+        asked.addErrback(lambda failure: failure.trap(StorageTrouble))
+        with pytest.raises(StorageTrouble):
+            await outlet.hand_over("two", b"")
+
+    async def test_a_worker_goes_and_the_others_do_not_notice(self):
+        batcher = self.batcher()
+        going, staying = self.outlet(batcher), self.outlet(batcher)
+        self.gate.clear()
+        lost, kept = going.hand_over("lost", b"x" * 100), staying.hand_over("kept", b"")
+        await self.turn(lambda: not (going._is_leaving or staying._is_leaving))
+        going.close()
+        with pytest.raises(StorageTrouble):
+            await lost
+        self.gate.set()
+        assert await kept == ["kept", 0]
+        assert await staying.hand_over("more", b"") == ["more", 0]
+        assert len(batcher._inlets) == 1
+
+    async def test_nonsense_ends_it_for_who_speaks_it(self):
+        batcher = self.batcher()
+        staying = self.outlet(batcher)
+        for said in (
+            struct.pack("!II", MOST_OCTETS, MOST_OCTETS),
+            struct.pack("!II", 4, 0) + b"\xff\xff\xff\xff",
+            struct.pack("!II", 5, 0) + marshal.dumps(7),
+            self.frame((1, "nonsense")),
+        ):
+            ours, theirs = socket.socketpair()
+            batcher.open(theirs)
+            ours.sendall(said)
+            ours.settimeout(10)
+            assert await staying.hand_over("one", b"") == ["one", 0]
+            assert ours.recv(100) == b""
+            ours.close()
+
+    async def test_who_lets_answers_lie_is_given_up(self):
+        batcher = self.batcher()
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        batcher.open(theirs)
+        ours.settimeout(10)
+        try:
+            for n in range(100_000):
+                ours.sendall(self.frame((n, "x" * 100)))
+        except OSError:
+            pass
+        else:
+            self.fail("it goes on")
+        finally:
+            ours.close()
+        assert await self.outlet(batcher).hand_over("one", b"") == ["one", 0]
+
+    async def test_it_stops_with_what_was_handed_over_done(self):
+        batcher = self.batcher()
+        done = batcher.submit(("own", b""))
+        await batcher.stop()
+        assert await done == ("own", b"")
+        with pytest.raises(RuntimeError):
+            batcher.submit(("late", b""))
+        await batcher.stop()
+
+    async def test_it_may_be_stopped_without_having_begun(self):
+        batcher = OpenBatcher("test", self.perform, reactor.callFromThread, self.read, self.spell)
+        await batcher.stop()
+
+    # --- inside
+
+    def frame(self, value):
+        spelled = marshal.dumps(value)
+        return struct.pack("!II", len(spelled), 0) + spelled
+
+    async def turn(self, ready):
+        while True:
+            turned = Deferred()
+            reactor.callLater(0.01, turned.callback, None)
+            await turned
+            if ready():
+                return
