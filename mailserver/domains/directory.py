@@ -26,6 +26,7 @@ from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["Directory"]
 
+_MOST_KNOWN = 10_000
 _LONGEST_LOGIN = 320  # RFC 3696 §3: 64 + 1 + 255
 
 
@@ -50,9 +51,22 @@ class Directory:
         """Answer from another tree from now on."""
         self._tree = tree
         self.has_verifiers = tree.has_verifiers
+        self._known: dict[Address, Account] = {}
 
     def find(self, address: Address) -> Standing:
         """What an address means here (:class:`IDirectory`)."""
+        known = self._known.get(address)
+        if known is not None and address.domain not in self.routed:
+            return known
+        standing = self._look_up(address)
+        if type(standing) is Account and not standing.routed:
+            # Each message asks several times; and a mailbox stays one until the next reload.
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[address] = standing
+        return standing
+
+    def _look_up(self, address: Address) -> Standing:
         address = self._at_home(address)
         domain = self._tree.domains.get(address.domain)
         if domain is None:

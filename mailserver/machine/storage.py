@@ -5,7 +5,6 @@ delivers (:mod:`mailserver.machine.back`). Where they are several processes, the
 it, and keeps it up; the others have :class:`Holdings` of their own, whose mail goes to that one.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,6 +19,7 @@ from mailserver.config import Config
 from mailserver.delivery.notice import QuotaNotices
 from mailserver.domains.directory import Directory
 from mailserver.domains.senders import Senders
+from mailserver.entropy import Entropy
 from mailserver.interfaces import Account
 from mailserver.mailboxes.store import MailStore
 from mailserver.settings import relay_domains
@@ -95,7 +95,7 @@ class Storage(Holdings):
             directory / HISTORY, time.time, call, reactor.callLater, config.delivery.history
         )
         waits = config.delivery.schedule.waits
-        spool = Spool(directory, time.time, call, secrets.randbits, max(waits))
+        spool = Spool(directory, time.time, call, Entropy(), max(waits))
         super().__init__(config, mailboxes, spool, self.history.finished)
         self._notices = QuotaNotices(config.hostname, spool, time.time)
         mailboxes.on_filling = self._warn_of_filling

@@ -4,6 +4,7 @@ An envelope never changes once it is queued; what happens to it is recorded besi
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NewType
 
 from attrs import field, frozen
@@ -25,19 +26,26 @@ def make_queue_id(now: float, entropy: int) -> QueueID:
     :param entropy: at least 40 random bits; two messages of one millisecond differ by them.
     :returns: 17 characters, of which the first 9 sort by time.
     """
-    return QueueID(_spell(int(now * 1000), 9) + _spell(entropy, 8))
+    return QueueID(_spell_time(int(now * 1000)) + _spell_four_pairs(entropy))
 
 
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
 
 
-def _spell(number: int, width: int) -> str:
-    """The last ``width`` digits of a number, two of them at a time."""
-    pairs = []
-    for _ in range((width + 1) // 2):
-        number, pair = divmod(number, len(_PAIRS))
-        pairs.append(_PAIRS[pair])
-    return "".join(reversed(pairs))[-width:]
+@lru_cache(1)  # many come within a millisecond
+def _spell_time(milliseconds: int) -> str:
+    """The last nine digits of a number."""
+    rest, last = divmod(milliseconds, len(_DIGITS))
+    return _spell_four_pairs(rest) + _DIGITS[last]
+
+
+def _spell_four_pairs(number: int) -> str:
+    """The last eight digits of a number, two of them at a time."""
+    base = len(_PAIRS)
+    number, fourth = divmod(number, base)
+    number, third = divmod(number, base)
+    number, second = divmod(number, base)
+    return _PAIRS[number % base] + _PAIRS[second] + _PAIRS[third] + _PAIRS[fourth]
 
 
 @frozen

@@ -35,7 +35,7 @@ class Entrance:
     :param contents: the directory of large contents.
     :param now: seconds since 1970.
     :param call_from_thread: ``reactor.callFromThread``.
-    :param entropy: ``secrets.randbits``, or a test's stand-in.
+    :param entropy: gives random bits, as ``secrets.randbits`` does.
     :param store: makes a message durable, and owns its content from then on.
     """
 

@@ -83,7 +83,7 @@ class Spool(Entrance):
 
     :param now: seconds since 1970.
     :param call_from_thread: ``reactor.callFromThread``.
-    :param entropy: ``secrets.randbits``, or a test's stand-in.
+    :param entropy: gives random bits, as ``secrets.randbits`` does.
     :param longest_wait: nobody waits longer than this from now, whatever the clock did; at least the longest
         wait of any retry schedule.
     :param memory: octets of recent messages kept at hand.

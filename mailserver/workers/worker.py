@@ -11,7 +11,6 @@ server, SIGINT and SIGHUP, is its parent's business.
 """
 
 import pickle
-import secrets
 import signal
 import socket
 import time
@@ -26,6 +25,7 @@ from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from mailserver.config import Config
+from mailserver.entropy import Entropy
 from mailserver.listening import Door
 from mailserver.machine.collector import keep_what_is_built
 from mailserver.machine.counters import Counters
@@ -163,7 +163,7 @@ def _build_holdings(reactor: Any, config: Config, storing: Storing, finished: Fi
     call, state = reactor.callFromThread, config.state
     mailboxes = MailStore(state / "mail", config.hostname, time.time, call, hand_over=storing.deliver)
     contents = state / "spool" / CONTENT
-    spool = Entrance(contents, time.time, call, secrets.randbits, storing.store)
+    spool = Entrance(contents, time.time, call, Entropy(), storing.store)
     return Holdings(config, mailboxes, spool, finished)
 
 
