@@ -1,9 +1,9 @@
 """The disk of a run: what one server does to it is not to be felt by another.
 
-ext4 lets nobody have the number of a removed file for a minute or more, and whoever makes a file looks at all
-such numbers of its block group: after some thousand removals that takes longer than all else about a message.
-Directories that are made below one that is marked as the top of unrelated ones, as ``/home`` may be, begin in
-block groups of their own.
+ext4 without a journal, as virtual machines have it, lets nobody have the number of a removed file for a
+minute or more, and whoever makes a file looks at all such numbers of its block group: after some thousand
+removals that takes longer than all else about a message. Directories that are made below one that is marked
+as the top of unrelated ones, as ``/home`` may be, begin in block groups of their own.
 """
 
 import array

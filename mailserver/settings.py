@@ -130,10 +130,12 @@ def as_begun(begun: Config, now: Config) -> Config:
 def worker_count(workers: int | str, cores: int) -> int:
     """How many processes accept, by the ``workers`` key and the cores that this process may use.
 
-    By themselves, one for each core that the delivering process leaves; on two cores one process that does
-    all was faster where mail comes in over a few sessions.
+    By themselves, one for each core that the process that stores and delivers leaves, and two where there are
+    two: it waits for the disk half of its time. With one core there is nothing to share.
     """
-    return (cores - 1 if cores > 2 else 0) if isinstance(workers, str) else workers
+    if not isinstance(workers, str):
+        return workers
+    return max(cores - 1, 2) if cores > 1 else 0
 
 
 def _spelled(config: Config, name: str) -> object:

@@ -23,7 +23,8 @@ def test_the_pause_doubles_and_is_bounded(deaths: int, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "cores", "count"), [(0, 8, 0), (3, 1, 3), ("auto", 1, 0), ("auto", 2, 0), ("auto", 8, 7)]
+    ("workers", "cores", "count"),
+    [(0, 8, 0), (3, 1, 3), ("auto", 1, 0), ("auto", 2, 2), ("auto", 3, 2), ("auto", 8, 7)],
 )
 def test_how_many(workers: int | str, cores: int, count: int) -> None:
     assert worker_count(workers, cores) == count
