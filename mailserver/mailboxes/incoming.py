@@ -10,10 +10,14 @@ not touch the others, nor one mailbox's trouble another's. From :data:`GROUP` fi
 in for their ``fsync``; where it fails each is synced by itself, to know whose the trouble is. Until it is
 linked a message is litter that no client sees; what fails is taken back whole.
 
-A group is synced twice, contents before names, though one ``syncfs`` behind both would do for what is
-acknowledged. With delayed allocation (ext4, XFS) a name may reach the disk seconds before what it names:
-after a power cut the mailbox would hold empty messages, or ones of zeros, that nobody can tell from mail.
-The second sync finds little left to write, and while a thread waits for it the others work.
+One sync behind all of it would do for what is acknowledged, but contents come before names: with delayed
+allocation (ext4, XFS) a name may reach the disk seconds before what it names, and after a power cut the
+mailbox would hold empty messages, or ones of zeros, that nobody can tell from mail. So contents are synced by
+themselves before they get their names. Where the file system keeps that order once they have been written
+back (:mod:`~mailserver.mailboxes.ordering`), they are only written back and waited for, and one sync behind
+the names makes all durable: half the commits of its journal, and half the flushes of the disk. What a file's
+write-back fails by is that file's failure, and never tried again: the kernel tells it once, and drops what it
+could not write.
 
 That a mailbox exists is looked at once a day. One that has gone since then is missed at the first step that
 needs it, made anew, and the step is taken again.
@@ -26,7 +30,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -42,6 +46,7 @@ GROUP = 4
 _NOTHING = Use()
 _GONE = (FileNotFoundError, NotADirectoryError)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_WRITE_BACK = frozenset({errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.ESPIPE})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
@@ -163,6 +168,7 @@ class Incoming:
     :param copies: its mailboxes; at least one.
     :param content: all of it, in wire form; or ``None`` when it is written piece by piece.
     :param arrived: when it came, in seconds since 1970, if that is not now.
+    :ivar device: the file system that its file lies on; ``None``: none that is synced in one go.
     """
 
     def __init__(
@@ -174,11 +180,13 @@ class Incoming:
         self._arrived = arrived
         self._temporary = ""
         self._fd = -1
+        self.device: int | None = None
         self._held = b""  # a CR that may be half of a line end
         self._last = b"\n"
         self._octets = self._wire_octets = 0
         self._piecemeal = content is None
         self._ended = False
+        self._is_durable = False
         # A withdrawal must not close the file under a write that a cancelled delivery left running.
         self._guard = threading.Lock()
 
@@ -225,11 +233,6 @@ class Incoming:
             self._leave_home(error)
 
     @property
-    def device(self) -> int:
-        """The file system that it lies on."""
-        return os.fstat(self._fd).st_dev
-
-    @property
     def is_piecemeal(self) -> bool:
         """Whether it was there before the others' descriptors were opened.
 
@@ -237,12 +240,34 @@ class Incoming:
         """
         return self._piecemeal
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether its content has been synced by itself."""
+        return self._is_durable
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a name reaches the disk after what was written back before it was made."""
+        return self.device is not None and self._disk.keeps_order(self._fd, self.device)
+
+    def write_back(self, wait: bool) -> None:
+        """Have the file brought to the device; where there is no such call, make it durable."""
+        if self._is_durable:
+            return
+        try:
+            self._disk.write_back(self._fd, wait)
+        except OSError as error:
+            if error.errno not in _NO_WRITE_BACK:
+                raise
+            self.harden()
+
     def harden(self) -> None:
         """Make the file durable."""
         self._disk.fsync(self._fd)
+        self._is_durable = True
 
     def harden_group(self) -> None:
-        """Make the files of its whole file system durable."""
+        """Make all of its file system durable."""
         assert self._disk.syncfs is not None
         self._disk.syncfs(self._fd)
 
@@ -275,6 +300,8 @@ class Incoming:
         for home in self.going:
             self._temporary = home.begun
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            if self._disk.syncfs is not None:
+                self.device = os.fstat(self._fd).st_dev
             return
         failure = self.copies[0].failure
         raise failure if failure is not None else StorageTrouble("no mailbox")
@@ -360,11 +387,10 @@ def commit(
         except Exception as error:
             _fail(incoming.going, error)
     going = [incoming for incoming in waiting if incoming.going]
-    devices = {id(incoming): incoming.device for incoming in going} if disk.syncfs is not None else {}
-    _harden(going, devices)
+    unsynced = _secure_contents(going)
     for incoming in going:
         incoming.publish(mend)
-    _sync_names(going, devices, disk)
+    _sync(going, unsynced, disk)
     for incoming in waiting:
         incoming.end()
     return [[copy.failure for copy in incoming.copies] for incoming in waiting]
@@ -405,35 +431,71 @@ def _fail(copies: Sequence[Copy], error: Exception) -> None:
             copy.fail(error)
 
 
-def _harden(going: Sequence[Incoming], devices: Mapping[int, int]) -> None:
-    """Make the contents durable. Without ``devices``, there is no ``syncfs``."""
+def _secure_contents(going: Sequence[Incoming]) -> list[Incoming]:
+    """See that no name can reach the disk before what it names; return what is not durable by that."""
     groups: dict[int | None, list[Incoming]] = {}
     for incoming in going:
-        device = None if incoming.is_piecemeal else devices.get(id(incoming))
-        groups.setdefault(device, []).append(incoming)
+        groups.setdefault(None if incoming.is_piecemeal else incoming.device, []).append(incoming)
+    unsynced: list[Incoming] = []
     for device, members in groups.items():
-        if device is not None and len(members) >= GROUP and _succeeds(members[0].harden_group):
-            continue
+        if device is not None and members[0].keeps_order:
+            _write_back(members)
+            unsynced += [incoming for incoming in members if not incoming.is_durable]
+        elif device is None or len(members) < GROUP or not _succeeds(members[0].harden_group):
+            for incoming in members:
+                attempt(incoming.harden, incoming.copies)
+    return unsynced
+
+
+def _write_back(members: Sequence[Incoming]) -> None:
+    """Begin with all of them before the first is waited for."""
+    for wait in (False, True) if len(members) > 1 else (True,):
         for incoming in members:
+            attempt(partial(incoming.write_back, wait), incoming.copies)
+
+
+class _Rest:
+    """What is to become durable yet, of one file system: names, and contents that were only written back.
+
+    :param disk: on which.
+    :param anyone: who has a file open there.
+    """
+
+    def __init__(self, disk: Disk, anyone: Incoming) -> None:
+        self._disk = disk
+        self._anyone = anyone
+        self.files: list[Incoming] = []
+        self.folders: dict[str, list[Copy]] = {}
+
+    def sync(self, in_one_go: bool) -> None:
+        """All together, or each by itself: of a few files the first one's commit takes the others along."""
+        most = max(len(self.files), len(self.folders))
+        if in_one_go and most >= GROUP and _succeeds(self._anyone.harden_group):
+            return
+        for incoming in self.files:
             attempt(incoming.harden, incoming.copies)
+        for folder, copies in self.folders.items():
+            attempt(partial(sync_directory, folder, self._disk), copies)
 
 
-def _sync_names(going: Sequence[Incoming], devices: Mapping[int, int], disk: Disk) -> None:
-    """Make the names in every folder durable.
+def _sync(going: Sequence[Incoming], unsynced: Sequence[Incoming], disk: Disk) -> None:
+    """Make the names in every folder durable, and those contents that are not.
 
     What could be linked lies on the file system that it was written to.
     """
-    groups: dict[int | None, tuple[Incoming, dict[str, list[Copy]]]] = {}
+    rests: dict[int | None, _Rest] = {}
+    for incoming in unsynced:
+        if incoming.going:
+            rests.setdefault(incoming.device, _Rest(disk, incoming)).files.append(incoming)
     for incoming in going:
         for copy in incoming.going:
-            device = devices.get(id(incoming)) if copy.is_linked else None
-            _, folders = groups.setdefault(device, (incoming, {}))
-            folders.setdefault(copy.folder, []).append(copy)
-    for device, (member, folders) in groups.items():
-        if device is not None and len(folders) >= GROUP and _succeeds(member.harden_group):
-            continue
-        for folder, copies in folders.items():
-            attempt(partial(sync_directory, folder, disk), copies)
+            device = incoming.device if copy.is_linked else None
+            rest = rests.get(device)
+            if rest is None:
+                rest = rests[device] = _Rest(disk, incoming)
+            rest.folders.setdefault(copy.folder, []).append(copy)
+    for device, rest in rests.items():
+        rest.sync(in_one_go=device is not None)
 
 
 def _succeeds(step: Callable[[], object]) -> bool:

@@ -17,7 +17,8 @@ from pathlib import Path
 from attrs import frozen
 
 from mailserver.mailboxes.names import SET_ASIDE
-from mailserver.mailboxes.syncing import SyncFS, find_syncfs
+from mailserver.mailboxes.ordering import KeepsOrder
+from mailserver.mailboxes.syncing import SyncFS, WriteBack, find_syncfs, find_write_back, no_write_back
 
 __all__ = ["PARTS", "THE_DISK", "Disk", "Say", "prepare", "sweep", "sync_directory"]
 
@@ -33,15 +34,27 @@ class Disk:
     """What is done to a disk and may fail, so that tests can play every fault.
 
     :ivar syncfs: ``None``: there is none that can be relied on.
+    :ivar keeps_order: whether the file system of an open file, on this device, lets no name reach the disk
+        before content that was written back ahead of it.
     """
 
     write: Callable[[int, bytes | memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
     syncfs: SyncFS | None = None
+    write_back: WriteBack = no_write_back
+    keeps_order: Callable[[int, int], bool] = lambda fd, device: False
     link: Callable[[str, str], None] = os.link
 
 
-THE_DISK = Disk(syncfs=find_syncfs(os.uname().release) if sys.platform == "linux" else None)
+THE_DISK = (
+    Disk(
+        syncfs=find_syncfs(os.uname().release),
+        write_back=find_write_back(),
+        keeps_order=KeepsOrder(),
+    )
+    if sys.platform == "linux"
+    else Disk()
+)
 
 
 def prepare(directory: Path, disk: Disk, say: Say) -> None:

@@ -67,6 +67,14 @@ def test_a_sync_of_the_whole_file_system_covers_all_that_was_before_it() -> None
     assert len(held([MADE, WRITTEN, WHOLE, LINKED, REPLY]).broken) == 1
 
 
+def test_content_that_was_only_written_back_is_not_durable() -> None:
+    back = f"7  sync_file_range(24<{TMP}>, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE|SYNC_FILE_RANGE_WRITE) = 0"
+    trouble = [f"{ID}: {TMP} was not synced before the reply"]
+    assert held([MADE, WRITTEN, back, LINKED, SETTLED, REPLY]).broken == trouble
+    assert held([MADE, WRITTEN, back, LINKED, SYNCED, SETTLED, REPLY]).broken == []
+    assert held([MADE, WRITTEN, back, LINKED, WHOLE, REPLY]).broken == []
+
+
 def test_a_sync_that_failed_covers_nothing() -> None:
     failed = SYNCED.replace("= 0", "= -1 EIO (Input/output error)")
     assert held([MADE, WRITTEN, failed, LINKED, SETTLED, REPLY]).broken == [

@@ -25,7 +25,27 @@ class Yard:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.done: list[str] = []
-        self.disk = evolve(THE_DISK, fsync=self.note("fsync", os.fsync), syncfs=self.note("syncfs", os.fsync))
+        self.disk = evolve(
+            THE_DISK,
+            fsync=self.note("fsync", os.fsync),
+            syncfs=self.note("syncfs", os.fsync),
+            keeps_order=lambda fd, device: False,
+        )
+
+    def in_order(self, **changes: Any) -> Disk:
+        """A disk whose file system lets no name come before content that was written back."""
+
+        def write_back(fd: int, wait: bool) -> None:
+            self.done.append("wait" if wait else "begin")
+
+        calls: dict[str, Any] = {"write_back": write_back, "link": self.note("link", os.link), **changes}
+        return evolve(self.disk, keeps_order=lambda fd, device: True, **calls)
+
+    def group(self, disk: Disk, count: int) -> list[Incoming]:
+        """Messages for mailboxes that are there already, so that nothing but they are synced."""
+        for number in range(count):
+            maildir.prepare(self.root / f"u{number}", THE_DISK, lambda what, path: None)
+        return [Incoming(self.copies(f"u{number}"), disk, TEXT) for number in range(count)]
 
     def note(self, name: str, call: Callable[..., Any], trouble: int = 0) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -100,6 +120,142 @@ def test_what_came_in_pieces_is_synced_by_itself(yard: Yard) -> None:
     ]
     yard.commit(pieces, *group)
     assert sorted(yard.done) == ["fsync", "syncfs", "syncfs"]
+
+
+def test_what_is_written_back_needs_one_sync(yard: Yard) -> None:
+    disk = yard.in_order()
+    yard.commit(*yard.group(disk, GROUP), disk=disk)
+    assert yard.done == [*["begin"] * GROUP, *["wait"] * GROUP, *["link"] * GROUP, "syncfs"]
+    assert len(yard.files()) == GROUP
+    assert not yard.files("tmp")
+
+
+def test_a_few_that_are_written_back_are_synced_each_behind_the_names(yard: Yard) -> None:
+    disk = yard.in_order()
+    yard.commit(*yard.group(disk, 2), disk=disk)
+    assert yard.done == ["begin", "begin", "wait", "wait", "link", "link", *["fsync"] * 4]
+    yard.done.clear()
+    yard.commit(Incoming([Copy(yard.root / "u0", "2.x", Limit())], disk, TEXT), disk=disk)
+    assert yard.done == ["wait", "link", "fsync", "fsync"]
+
+
+def test_one_file_for_many_mailboxes_is_written_back(yard: Yard) -> None:
+    disk = yard.in_order()
+    names = [f"u{number}" for number in range(GROUP)]
+    assert yard.commit(Incoming(yard.copies(*names), disk, TEXT), disk=disk) == [[None] * GROUP]
+    assert yard.done == ["wait", *["link"] * GROUP, "syncfs"]
+
+
+def test_a_syncfs_that_fails_behind_the_names_is_made_up_for(yard: Yard) -> None:
+    disk = yard.in_order(syncfs=yard.note("syncfs", os.fsync, errno.EIO))
+    assert yard.commit(*yard.group(disk, GROUP), disk=disk) == [[None]] * GROUP
+    assert yard.done[-2 * GROUP - 1 :] == ["syncfs", *["fsync"] * GROUP * 2]
+
+
+def test_a_file_that_cannot_be_synced_behind_its_name_is_taken_back(yard: Yard) -> None:
+    def fsync(fd: int) -> None:
+        if "/u1/tmp/" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "broken")
+
+    disk = yard.in_order(fsync=fsync, syncfs=yard.note("syncfs", os.fsync, errno.EIO))
+    failures = [one for (one,) in yard.commit(*yard.group(disk, GROUP), disk=disk)]
+    assert [type(failure) for failure in failures] == [
+        type(None),
+        StorageTrouble,
+        *[type(None)] * (GROUP - 2),
+    ]
+    assert "u1" not in yard.files()
+    assert not yard.files("tmp")
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, StorageTrouble), (errno.ENOSPC, StorageFull)])
+def test_a_file_that_cannot_be_written_back_fails_alone(
+    yard: Yard, code: int, kind: type[Exception], wait: bool
+) -> None:
+    """It is not tried again: the kernel tells this once, and an ``fsync`` would find nothing wrong."""
+
+    def write_back(fd: int, waiting: bool) -> None:
+        if waiting is wait and "/u1/tmp/" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(code, os.strerror(code))
+
+    disk = yard.in_order(write_back=write_back)
+    failures = [one for (one,) in yard.commit(*yard.group(disk, GROUP + 1), disk=disk)]
+    assert [type(failure) for failure in failures] == [type(None), kind, *[type(None)] * (GROUP - 1)]
+    assert yard.done == [*["link"] * GROUP, "syncfs"]
+    assert sorted(yard.files()) == ["u0", *(f"u{number}" for number in range(2, GROUP + 1))]
+    assert not yard.files("tmp")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM, errno.EINVAL])
+@pytest.mark.parametrize("count", [1, 2, GROUP])
+def test_without_the_call_contents_are_synced_before_names(yard: Yard, code: int, count: int) -> None:
+    def write_back(fd: int, wait: bool) -> None:
+        raise OSError(code, os.strerror(code))
+
+    disk = yard.in_order(write_back=write_back)
+    assert yard.commit(*yard.group(disk, count), disk=disk) == [[None]] * count
+    names = ["syncfs"] if count >= GROUP else ["fsync"] * count
+    assert yard.done == [*["fsync"] * count, *["link"] * count, *names]
+
+
+def test_no_order_is_relied_on_without_syncfs(yard: Yard) -> None:
+    """So old a kernel's write-back may skip what is being written already."""
+    disk = yard.in_order(syncfs=None)
+    yard.commit(*yard.group(disk, 2), disk=disk)
+    assert yard.done == ["fsync", "fsync", "link", "link", "fsync", "fsync"]
+
+
+def test_what_came_in_pieces_is_synced_before_its_name_all_the_same(yard: Yard) -> None:
+    disk = yard.in_order()
+    group = yard.group(disk, 2)
+    pieces = Incoming([Copy(yard.root / "u0", "2.x", Limit())], disk, None)
+    pieces.begin(len(TEXT))
+    pieces.write(TEXT)
+    yard.commit(pieces, *group, disk=disk)
+    assert yard.done.index("fsync") < yard.done.index("link")
+    assert sorted(yard.done) == [*["begin"] * 2, *["fsync"] * 5, *["link"] * 3, *["wait"] * 2]
+
+
+def test_each_file_system_is_seen_to_by_itself(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the one of ``u0`` and ``u1`` keeps the order, and that of the others does not."""
+    real = os.fstat
+
+    def fstat(fd: int) -> Any:
+        device = (
+            1 if os.readlink(f"/proc/self/fd/{fd}").startswith((f"{yard.root}/u0", f"{yard.root}/u1")) else 2
+        )
+        return os.stat_result((*real(fd)[:2], device, *real(fd)[3:]))
+
+    disk = evolve(yard.in_order(), keeps_order=lambda fd, device: device == 1)
+    group = yard.group(disk, GROUP + 2)
+    monkeypatch.setattr(os, "fstat", fstat)
+    assert yard.commit(*group, disk=disk) == [[None]] * len(group)
+    before, after = yard.done[: yard.done.index("link")], yard.done[yard.done.index("link") :]
+    assert sorted(before) == ["begin", "begin", "syncfs", "wait", "wait"]
+    assert sorted(after) == [*["fsync"] * 4, *["link"] * len(group), "syncfs"]
+
+
+def test_a_file_that_cannot_even_be_looked_at_fails_alone(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a file system was shut down because of an error."""
+    real = os.fstat
+
+    def fstat(fd: int) -> os.stat_result:
+        if "/u1/tmp/" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "broken")
+        return real(fd)
+
+    group = yard.group(yard.disk, GROUP)
+    monkeypatch.setattr(os, "fstat", fstat)
+    failures = [one for (one,) in yard.commit(*group)]
+    assert [type(failure) for failure in failures] == [
+        type(None),
+        StorageTrouble,
+        *[type(None)] * (GROUP - 2),
+    ]
+    assert not yard.files("tmp")
 
 
 def test_one_mailboxs_trouble_is_not_anothers(yard: Yard) -> None:

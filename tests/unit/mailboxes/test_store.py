@@ -245,17 +245,20 @@ class Deliveries(StoreCase):
             steps.append("link")
             os.link(source, target)
 
-        store = self.make(evolve(THE_DISK, fsync=fsync, link=link))
+        def write_back(fd: int, wait: bool) -> None:
+            steps.append("write back")
+
+        disk = evolve(THE_DISK, fsync=fsync, link=link, write_back=write_back)
+        store = self.make(evolve(disk, keeps_order=lambda fd, device: False))
         await store.deliver(ALICE, Content(BODY), HEADER)
         # The directories that were made (each by its parent), then the file, its name, and that name's durability.
-        assert steps[1:] == [
-            "sync mail",
-            "sync example",
-            *["sync alice"] * 3,
-            "sync 1700000000",
-            "link",
-            "sync new",
-        ]
+        made = ["sync mail", "sync example", *["sync alice"] * 3]
+        assert steps[1:] == [*made, "sync 1700000000", "link", "sync new"]
+        shutil.rmtree(self.root)
+        steps.clear()
+        store = self.make(evolve(disk, keeps_order=lambda fd, device: True))
+        await store.deliver(ALICE, Content(BODY), HEADER)
+        assert steps[1:] == [*made, "write back", "link", "sync 1700000000", "sync new"]
 
     async def test_a_corrupt_maildir_is_set_aside_and_said(self) -> None:
         said: list[Any] = []
@@ -328,6 +331,19 @@ class Faults(StoreCase):
                 waiting = self.run_(store.deliver(ALICE, Content(BODY, streamed), HEADER))
                 await self.assertFailure(waiting, StorageTrouble)
                 self.assert_nothing_remains()
+
+    async def test_write_back_fails(self) -> None:
+        for code, error in ((errno.EIO, StorageTrouble), (errno.ENOSPC, StorageFull)):
+            await self.store.deliver(ALICE, Content(BODY), HEADER)
+            self.files()[0].unlink()
+            disk = evolve(
+                THE_DISK,
+                write_back=failing(code)(lambda fd, wait: None),
+                keeps_order=lambda fd, device: True,
+            )
+            waiting = self.run_(self.make(disk).deliver(ALICE, Content(BODY), HEADER))
+            await self.assertFailure(waiting, error)
+            self.assert_nothing_remains()
 
     async def test_short_writes_are_gone_on_with(self) -> None:
         store = self.make(evolve(THE_DISK, write=lambda fd, data: os.write(fd, data[:3])))

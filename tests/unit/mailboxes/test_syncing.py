@@ -1,10 +1,10 @@
-"""Which kernels' syncfs is relied on."""
+"""Which kernels' syncfs is relied on; and the calls themselves."""
 
 import os
 
 import pytest
 
-from mailserver.mailboxes.syncing import find_syncfs
+from mailserver.mailboxes.syncing import find_syncfs, find_write_back, no_write_back
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,16 @@ def test_the_call(tmp_path):
     os.close(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         syncfs(fd)
+
+
+def test_write_back(tmp_path):
+    write_back = find_write_back()
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"x" * 100_000)
+    write_back(fd, False)
+    write_back(fd, True)
+    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        write_back(fd, True)
+    with pytest.raises(OSError, match="not implemented"):
+        no_write_back(fd, True)

@@ -1,0 +1,94 @@
+"""File systems whose journal keeps a name from the disk until what it names is there (ext4, XFS).
+
+After a power cut there must be no empty message, nor one of zeros, under a name in ``new/``. It is enough for
+that to have a file written back and to have waited for it, by ``sync_file_range``, before it gets that name,
+where all of this holds:
+
+- A page stops being under write-back only when its blocks have been allocated, are no longer marked as
+  unwritten, and the file's size covers them: all three as changes in the journal's running transaction, or in
+  one before it. (ext4 notes the size while it submits the page, in a transaction that stays open until then;
+  both have turned "unwritten" into "written" before they say that the page is done.)
+- The name is made after that, so it is in the same transaction or in a later one.
+- Transactions reach the disk in their order, each whole or not at all.
+- The device is told to flush its cache, which by then has the content, after the last change has joined a
+  transaction and before the record that makes it count. That is true of the device that the journal is on:
+  a journal on another device, or content on XFS's real-time device, is not looked after reliably.
+
+Nothing is durable by that; only the order is kept. ``fsync`` or ``syncfs`` has to follow before anything is
+acknowledged. ext4 without a journal writes directories and inodes whenever it likes. With ``data=writeback``
+the administrator has asked for no order, ``data=journal`` is too rare to be thought through, and what other
+file systems do was not looked into.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["KeepsOrder"]
+
+_FRESH = 60.0  # seconds for which a device is believed to hold the file system that it held
+_INNER_JOURNAL = 8  # the inode that is ext4's journal, unless it lies on another device
+_OTHER_DEVICES = ("logdev=", "rtdev=")
+
+
+class _Mount(NamedTuple):
+    device: str
+    kind: str
+    options: list[str]
+
+
+class KeepsOrder:
+    """Tells whether an open file lies on such a file system. What cannot be found out is none.
+
+    :param now: in seconds, from wherever.
+    :param root: what ``/proc`` and ``/sys`` are found in.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, root: Path = Path("/")) -> None:
+        self._now = now
+        self._proc = root / "proc"
+        self._sys = root / "sys"
+        self._known: dict[int, tuple[float, bool]] = {}
+
+    def __call__(self, fd: int, device: int) -> bool:
+        """Answer for a file on this device (``st_dev``); what was found out is believed for a minute."""
+        now = self._now()
+        known = self._known.get(device)
+        if known is None or not 0 <= now - known[0] < _FRESH:
+            known = self._known[device] = now, self._look(fd, device)
+        return known[1]
+
+    def _look(self, fd: int, device: int) -> bool:
+        with suppress(OSError, ValueError):
+            mount = self._mount(fd)
+            # Where one file system shows through another (overlayfs), only the device may be the lower one's.
+            if mount is not None and mount.device == f"{os.major(device)}:{os.minor(device)}":
+                if mount.kind == "ext4":
+                    return self._is_ordered_ext4(mount.device)
+                return mount.kind == "xfs" and not any(
+                    option.startswith(_OTHER_DEVICES) for option in mount.options
+                )
+        return False
+
+    def _mount(self, fd: int) -> _Mount | None:
+        """Where the file was opened: by the number of the mount, which no other mount has."""
+        facts = dict(
+            line.split(":", 1) for line in (self._proc / "self/fdinfo" / str(fd)).read_text().splitlines()
+        )
+        number = facts.get("mnt_id", "").strip()
+        for line in (self._proc / "self/mountinfo").read_text(errors="replace").splitlines():
+            words = line.split(" ")
+            if words[0] == number:
+                kind, _, options = words[words.index("-") + 1 :][:3]
+                return _Mount(words[2], kind, options.split(","))
+        return None
+
+    def _is_ordered_ext4(self, device: str) -> bool:
+        """``mountinfo`` is silent about what is the default; the driver's own list of options is not."""
+        name = os.path.basename(os.readlink(self._sys / "dev/block" / device))
+        options = (self._proc / "fs/ext4" / name / "options").read_text().split()
+        journal = self._proc / "fs/jbd2" / f"{name}-{_INNER_JOURNAL}"
+        return "data=ordered" in options and journal.is_dir()
