@@ -11,9 +11,9 @@ The law: of every message that was acknowledged,
   after;
 - the directory of any other file that was made for it was synced after.
 
-The file is synced by ``fsync`` or ``fdatasync`` of itself, or by ``syncfs``. In a database's log there is
-more than one message, and more is written all the time: there the first write that holds the message's ID
-counts. In any other file it is the last one.
+The file is synced by ``fsync`` or ``fdatasync`` of itself, under whichever name, or by ``syncfs``. In a
+database's log there is more than one message, and more is written all the time: there the first write that
+holds the message's ID counts. In any other file it is the last one.
 """
 
 import os
@@ -157,7 +157,7 @@ class _Files:
         for path, writes in homes.items():
             last = [write for write in self._writes[path] if write.ended < reply][-1]
             write = writes[0] if path.endswith("-wal") else last
-            if not self._covered(path, write.ended, reply):
+            if not any(self._covered(name, write.ended, reply) for name in self._known_as(path)):
                 yield f"{path} was not synced before the reply"
             yield from self._unnamed(path, reply)
 
@@ -171,6 +171,10 @@ class _Files:
             directory = os.path.dirname(name)
             if not self._covered(directory, call.ended, reply):
                 yield f"{directory} was not synced before the reply"
+
+    def _known_as(self, path: str) -> list[str]:
+        """A file that was moved is shown by its new name where it is synced."""
+        return [path, *(name for name, _ in self._names.get(path, ()))]
 
     def _covered(self, path: str, since: int, reply: int) -> bool:
         syncs = [*self._syncs.get(path, ()), *self._syncs.get("", ())]

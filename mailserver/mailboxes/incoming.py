@@ -1,8 +1,8 @@
 """One message on its way into its mailboxes, and the commit that many messages share (law 3).
 
 A message is written once, to the ``tmp/`` of the first of its mailboxes that can have it, made durable there,
-linked into the ``new/`` of each under a name that did not exist, and is delivered where that directory is
-durable too.
+linked into the ``new/`` of each under a name that did not exist (or moved there, if it is for one alone), and
+is delivered where that directory is durable too.
 Where a file system cannot link, or a mailbox lies on another one, that mailbox gets a copy of its own.
 
 :func:`commit` takes all messages that wait through each of these steps together: what one of them meets does
@@ -47,6 +47,7 @@ _NOTHING = Use()
 _GONE = (FileNotFoundError, NotADirectoryError)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_WRITE_BACK = frozenset({errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, errno.ESPIPE})
+_NO_RENAME = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
@@ -314,10 +315,14 @@ class Incoming:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
-            with suppress(OSError):
-                os.unlink(self._temporary)
+            if self._temporary:
+                with suppress(OSError):
+                    os.unlink(self._temporary)
 
     def _link(self, copy: Copy, final: str) -> None:
+        if len(self.going) == 1 and self._rename(final):
+            copy.is_linked = True
+            return
         try:
             self._disk.link(self._temporary, final)
             copy.is_linked = True
@@ -329,6 +334,19 @@ class Incoming:
                 copy.is_linked = True
             else:
                 self._duplicate(copy, final)
+
+    def _rename(self, final: str) -> bool:
+        """Give its only mailbox the file itself, if that can be done in one go."""
+        if self._disk.rename is None:
+            return False
+        try:
+            self._disk.rename(self._temporary, final)
+        except OSError as error:
+            if error.errno not in _NO_RENAME:
+                raise
+            return False
+        self._temporary = ""
+        return True
 
     def _duplicate(self, copy: Copy, final: str) -> None:
         """A file of its own for a mailbox that cannot share one."""

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from mailserver.mailboxes.names import SET_ASIDE
 from mailserver.mailboxes.ordering import KeepsOrder
+from mailserver.mailboxes.renaming import Rename, find_rename
 from mailserver.mailboxes.syncing import SyncFS, WriteBack, find_syncfs, find_write_back, no_write_back
 
 __all__ = ["PARTS", "THE_DISK", "Disk", "Say", "prepare", "sweep", "sync_directory"]
@@ -36,6 +37,7 @@ class Disk:
     :ivar syncfs: ``None``: there is none that can be relied on.
     :ivar keeps_order: whether the file system of an open file, on this device, lets no name reach the disk
         before content that was written back ahead of it.
+    :ivar rename: never onto a name that is there; ``None``: that cannot be done in one go.
     """
 
     write: Callable[[int, bytes | memoryview], int] = os.write
@@ -44,6 +46,7 @@ class Disk:
     write_back: WriteBack = no_write_back
     keeps_order: Callable[[int, int], bool] = lambda fd, device: False
     link: Callable[[str, str], None] = os.link
+    rename: Rename | None = None
 
 
 THE_DISK = (
@@ -51,6 +54,7 @@ THE_DISK = (
         syncfs=find_syncfs(os.uname().release),
         write_back=find_write_back(),
         keeps_order=KeepsOrder(),
+        rename=find_rename(),
     )
     if sys.platform == "linux"
     else Disk()

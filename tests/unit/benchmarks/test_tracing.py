@@ -75,6 +75,16 @@ def test_content_that_was_only_written_back_is_not_durable() -> None:
     assert held([MADE, WRITTEN, back, LINKED, WHOLE, REPLY]).broken == []
 
 
+def test_a_file_that_was_moved_is_synced_by_its_new_name() -> None:
+    moved = f'7  renameat2(AT_FDCWD</>, "{TMP}", AT_FDCWD</>, "{NEW}", RENAME_NOREPLACE) = 0'
+    synced = SYNCED.replace(TMP, NEW)
+    assert held([MADE, WRITTEN, moved, synced, SETTLED, REPLY]).broken == []
+    assert held([MADE, WRITTEN, SYNCED, moved, SETTLED, REPLY]).broken == []
+    trouble = [f"{ID}: {TMP} was not synced before the reply"]
+    assert held([MADE, WRITTEN, moved, synced.replace("/u00/", "/u01/"), SETTLED, REPLY]).broken == trouble
+    assert len(held([MADE, WRITTEN, moved, synced, REPLY]).broken) == 1
+
+
 def test_a_sync_that_failed_covers_nothing() -> None:
     failed = SYNCED.replace("= 0", "= -1 EIO (Input/output error)")
     assert held([MADE, WRITTEN, failed, LINKED, SETTLED, REPLY]).broken == [

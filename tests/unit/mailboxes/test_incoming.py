@@ -14,6 +14,7 @@ from mailserver.mailboxes import maildir
 from mailserver.mailboxes.incoming import GROUP, Copy, Incoming, commit
 from mailserver.mailboxes.maildir import THE_DISK, Disk
 from mailserver.mailboxes.quota import Limit
+from mailserver.mailboxes.renaming import find_rename
 
 _NONE = Limit()
 TEXT = b"Subject: x\r\n\r\ntext\r\n"
@@ -30,6 +31,7 @@ class Yard:
             fsync=self.note("fsync", os.fsync),
             syncfs=self.note("syncfs", os.fsync),
             keeps_order=lambda fd, device: False,
+            rename=None,
         )
 
     def in_order(self, **changes: Any) -> Disk:
@@ -47,7 +49,7 @@ class Yard:
             maildir.prepare(self.root / f"u{number}", THE_DISK, lambda what, path: None)
         return [Incoming(self.copies(f"u{number}"), disk, TEXT) for number in range(count)]
 
-    def note(self, name: str, call: Callable[..., Any], trouble: int = 0) -> Callable[..., Any]:
+    def note(self, name: str, call: Any, trouble: int = 0) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
             self.done.append(name)
             if trouble:
@@ -120,6 +122,41 @@ def test_what_came_in_pieces_is_synced_by_itself(yard: Yard) -> None:
     ]
     yard.commit(pieces, *group)
     assert sorted(yard.done) == ["fsync", "syncfs", "syncfs"]
+
+
+def test_a_message_for_one_mailbox_is_moved_there(yard: Yard) -> None:
+    disk = yard.in_order(rename=yard.note("rename", find_rename()))
+    yard.commit(*yard.group(disk, 2), disk=disk)
+    assert yard.done == ["begin", "begin", "wait", "wait", "rename", "rename", *["fsync"] * 4]
+    assert sorted(yard.files()) == ["u0", "u1"]
+    assert not yard.files("tmp")
+    yard.done.clear()
+    yard.commit(
+        Incoming([Copy(yard.root / f"u{n}", "2.x", Limit()) for n in range(2)], disk, TEXT), disk=disk
+    )
+    assert yard.done == ["wait", "link", "link", *["fsync"] * 3]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_nothing_can_be_moved_in_one_go_it_is_linked(yard: Yard, code: int) -> None:
+    disk = yard.in_order(rename=yard.note("rename", find_rename(), code))
+    assert yard.commit(*yard.group(disk, 1), disk=disk) == [[None]]
+    assert yard.done == ["wait", "rename", "link", "fsync", "fsync"]
+    assert sorted(yard.files()) == ["u0"]
+    assert not yard.files("tmp")
+
+
+def test_what_was_moved_is_taken_back_where_it_cannot_be_made_durable(yard: Yard) -> None:
+    def fsync(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("u1/new"):
+            raise OSError(errno.EIO, "broken")
+
+    disk = yard.in_order(fsync=fsync, rename=find_rename())
+    ((first,), (second,)) = yard.commit(*yard.group(disk, 2), disk=disk)
+    assert first is None
+    assert isinstance(second, StorageTrouble)
+    assert sorted(yard.files()) == ["u0"]
+    assert not yard.files("tmp")
 
 
 def test_what_is_written_back_needs_one_sync(yard: Yard) -> None:

@@ -35,8 +35,10 @@ from mailserver.interfaces import (
     StorageTrouble,
 )
 from mailserver.mailboxes.maildir import THE_DISK, Disk
+from mailserver.mailboxes.renaming import find_rename
 from mailserver.mailboxes.store import MailStore
 
+LINKING = evolve(THE_DISK, rename=None)
 ALICE = Account("alice@example.lan")
 BOB = Account("bob@example.lan")
 HEADER = b"Return-Path: <s@x.example>\r\n"
@@ -248,7 +250,7 @@ class Deliveries(StoreCase):
         def write_back(fd: int, wait: bool) -> None:
             steps.append("write back")
 
-        disk = evolve(THE_DISK, fsync=fsync, link=link, write_back=write_back)
+        disk = evolve(LINKING, fsync=fsync, link=link, write_back=write_back)
         store = self.make(evolve(disk, keeps_order=lambda fd, device: False))
         await store.deliver(ALICE, Content(BODY), HEADER)
         # The directories that were made (each by its parent), then the file, its name, and that name's durability.
@@ -319,7 +321,8 @@ class Faults(StoreCase):
             await self.check(evolve(THE_DISK, write=failing(code, 2)(os.write)), StorageFull)
 
     async def test_no_room_for_the_name(self) -> None:
-        await self.check(evolve(THE_DISK, link=failing(errno.ENOSPC, 2)(os.link)), StorageFull)
+        await self.check(evolve(THE_DISK, rename=failing(errno.ENOSPC, 2)(find_rename())), StorageFull)
+        await self.check(evolve(LINKING, link=failing(errno.ENOSPC, 2)(os.link)), StorageFull)
 
     async def test_sync_fails(self) -> None:
         await self.store.deliver(ALICE, Content(BODY), HEADER)
@@ -351,7 +354,7 @@ class Faults(StoreCase):
         assert self.files()[0].read_bytes() == (HEADER + BODY).replace(b"\r\n", b"\n")
 
     async def test_no_hard_links(self) -> None:
-        store = self.make(evolve(THE_DISK, link=failing(errno.EPERM, 9)(os.link)))
+        store = self.make(evolve(LINKING, link=failing(errno.EPERM, 9)(os.link)))
         await store.deliver(ALICE, Content(BODY), HEADER)
         assert len(self.files()) == 1
         assert not self.files("tmp")
@@ -361,9 +364,18 @@ class Faults(StoreCase):
             Path(target).write_bytes(b"first")
             os.link(source, target)
 
-        store = self.make(evolve(THE_DISK, link=planted))
-        await self.assertFailure(self.run_(store.deliver(ALICE, Content(BODY), HEADER)), StorageTrouble)
-        assert self.files()[0].read_bytes() == b"first"
+        def planted_by_move(source: str, target: str) -> None:
+            Path(target).write_bytes(b"first")
+            rename = find_rename()
+            assert rename is not None
+            rename(source, target)
+
+        for disk in (evolve(LINKING, link=planted), evolve(THE_DISK, rename=planted_by_move)):
+            store = self.make(disk)
+            await self.assertFailure(self.run_(store.deliver(ALICE, Content(BODY), HEADER)), StorageTrouble)
+            assert self.files()[0].read_bytes() == b"first"
+            self.files()[0].unlink()
+            assert not self.files("tmp")
 
     async def test_one_failing_delivery_does_not_touch_the_others(self) -> None:
         def write(fd: int, data: Any) -> int:
