@@ -8,6 +8,8 @@ from tests.support.rehearsal import ServerTestCase, converse, count, until
 ALMOST = (
     *(b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n"),
     *(b"\n.\r", b"\r.\n", b"\n\n.\n\n", b"\r\r\n.\r\r\n", b"\r\n.\r\r\n", b"\r\r\n.\r\n\r"),
+    # A CR before a LF that is not its own.
+    *(b"\rx\n.\r\n", b"\rx\n.\rx\n", b"\r \n.\n", b"\r\n\rx\n.\r\n"),
     *(b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\0\n.\r\n", b"\r\n. \r\n", b"\r\n.\xc2\x85", b"\r\n.\x0b\r\n"),
 )
 HELLO = b"EHLO client.example\r\n"

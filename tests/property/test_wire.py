@@ -73,6 +73,9 @@ def test_unstuffer_however_cut(data: bytes, cuts: list[int]) -> None:
 @given(WIRE, CUTS)
 @example(b".", [])
 @example(b"..\r\n.\r", [])
+@example(b"\ra\n", [])
+@example(b"\ra\n.\r\n", [])
+@example(b"a\r\n\ra\n.\ra\na\r\n", [5])
 def test_unstuffer_is_what_the_rfc_says(data: bytes, cuts: list[int]) -> None:
     data += b"\r\n.\r\nrest"
     assert unstuffed(cut(data, cuts)) == reference_unstuffed(data)

@@ -65,7 +65,9 @@ def test_only_one_thing_ends_the_data(end: bytes) -> None:
     assert unstuffer.flawed == (end not in (b"\r\n.\x85", b"\r\n. \r\n"))
 
 
-@pytest.mark.parametrize("bad", [b"\r", b"\n", b"\0", b"\r\r\n", b"\n\r", b"\n\n\r\r"])
+@pytest.mark.parametrize(
+    "bad", [b"\r", b"\n", b"\0", b"\r\r\n", b"\n\r", b"\n\n\r\r", b"\rx\n", b"\r x\n.\r y\n"]
+)
 @pytest.mark.parametrize(
     "where", [b"%ba\r\n.\r\n", b"a%bb\r\n.\r\n", b"a%b\r\n.\r\n", b"a\r\nb%bc\r\n\r\n.\r\n"]
 )
