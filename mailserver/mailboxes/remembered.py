@@ -9,14 +9,16 @@ Memory is bounded by the messages in all snapshots kept; the least recently used
 several threads.
 """
 
+import errno
 import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 from mailserver.mailboxes.contents import Contents
-from mailserver.mailboxes.maildir import Say
+from mailserver.mailboxes.maildir import PARTS, Say
 from mailserver.mailboxes.snapshot import snapshot
 
 __all__ = ["Remembered"]
@@ -46,7 +48,11 @@ class Remembered:
         self._messages = 0
 
     def look(self, directory: Path, say: Say) -> Contents:
-        """The messages now, as of :func:`snapshot`. Raises ``OSError``."""
+        """The messages now, as of :func:`snapshot`.
+
+        Raises ``OSError``: ``FileNotFoundError`` or ``NotADirectoryError`` for what is no Maildir, or not all
+        of one.
+        """
         with self._guard:
             state, contents = self._kept.get(directory, (None, None))
         now, before = self._now(), _state(directory)
@@ -76,8 +82,12 @@ class Remembered:
 
 
 def _state(directory: Path) -> _State:
-    facts = [os.stat(f"{directory}/{folder}") for folder in ("new", "cur")]
-    return tuple((fact.st_ino, fact.st_mtime_ns) for fact in facts)
+    # One look at each part tells both: that there is a Maildir, and what has happened in it.
+    facts = {part: os.stat(f"{directory}/{part}") for part in PARTS}
+    for part, fact in facts.items():
+        if not stat.S_ISDIR(fact.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), f"{directory}/{part}")
+    return tuple((facts[part].st_ino, facts[part].st_mtime_ns) for part in ("new", "cur"))
 
 
 def _is_settled(state: _State, now: int) -> bool:

@@ -17,7 +17,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -37,6 +37,8 @@ from mailserver.mailboxes.remembered import Remembered
 from mailserver.threads import Busy, CallFromThread, Pool
 
 __all__ = ["MailStore"]
+
+T = TypeVar("T")
 
 _SMALL = 256 * 1024  # octets up to which a message is handed over whole
 _CHUNK = 256 * 1024
@@ -299,10 +301,20 @@ class MailStore:
         incoming.begin(octets)
 
     def _open(self, directory: Path, lock: Lock) -> Contents:
-        maildir.prepare(directory, self._disk, self._say)
-        lock.acquire(directory)
+        # Each call of the system has this thread wait for the reactor's: a mailbox that is as it was has few.
+        if self._swept.get(directory) != self._today():
+            maildir.prepare(directory, self._disk, self._say)
+        self._on_whole(directory, lock.acquire)
         self._sweep(directory)
-        return self._snapshots.look(directory, self._say)
+        return self._on_whole(directory, self._snapshots.look, self._say)
+
+    def _on_whole(self, directory: Path, step: Callable[..., T], *more: object) -> T:
+        """Take a step; where it misses the mailbox or a part of it, once more when that has been made."""
+        try:
+            return step(directory, *more)
+        except (FileNotFoundError, NotADirectoryError):
+            maildir.prepare(directory, self._disk, self._say)
+            return step(directory, *more)
 
     def _say(self, what: str, path: Path) -> None:
         self._call(partial(journal.trouble, "mailbox", what, path=str(path)))

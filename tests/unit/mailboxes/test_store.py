@@ -492,6 +492,51 @@ class Quotas(StoreCase):
 
 
 class Logins(StoreCase):
+    async def test_a_mailbox_that_goes_between_two_logins_is_made_anew(self) -> None:
+        said: list[Any] = []
+        self.patch(self.store, "_say", lambda what, path: said.append(path.name.partition("%")[0]))
+        for part in ("", "tmp", "new", "cur"):
+            await self.store.deliver(ALICE, Content(BODY), HEADER)
+            (await self.store.maildrop(ALICE)).logout()
+            shutil.rmtree(self.box() / part)
+            drop = await self.store.maildrop(ALICE)
+            assert (len(drop.contents) > 0) is (part in ("tmp", "new")), part
+            drop.logout()
+            assert all((self.box() / each).is_dir() for each in ("tmp", "new", "cur")), part
+        for part in ("tmp", "new", "cur"):
+            shutil.rmtree(self.box() / part)
+            (self.box() / part).write_bytes(b"not a directory")
+            (await self.store.maildrop(ALICE)).logout()
+            assert (self.box() / part).is_dir()
+        shutil.rmtree(self.box())
+        self.box().write_bytes(b"not a directory")
+        (await self.store.maildrop(ALICE)).logout()
+        assert said == ["tmp", "new", "cur", "alice"]
+
+    async def test_a_mailbox_behind_a_link_that_leads_nowhere_any_more_is_left_alone(self) -> None:
+        (await self.store.maildrop(ALICE)).logout()
+        shutil.rmtree(self.box())
+        self.box().symlink_to("/nowhere/at/all")
+        await self.assertFailure(self.run_(self.store.maildrop(ALICE)), StorageTrouble)
+        assert self.box().is_symlink()
+
+    async def test_a_polled_mailbox_is_looked_at_once(self) -> None:
+        (await self.store.maildrop(ALICE)).logout()
+        for part in ("new", "cur"):
+            os.utime(self.box() / part, (self.now - 3600, self.now - 3600))
+        (await self.store.maildrop(ALICE)).logout()
+        looked: list[str] = []
+        real = os.stat
+
+        def stat(path: Any, **options: Any) -> os.stat_result:
+            looked.append(os.path.basename(path))
+            return real(path, **options)
+
+        self.patch(os, "stat", stat)
+        drop = await self.store.maildrop(ALICE)
+        assert looked == ["tmp", "new", "cur"]
+        drop.logout()
+
     async def test_interface_and_exclusion(self) -> None:
         drop = await self.store.maildrop(ALICE)
         assert verifyObject(IMailboxPOP3, drop)
