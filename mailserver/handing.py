@@ -295,6 +295,7 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
         self._handed: deque[tuple[_Inlet, int, Job]] = deque()
         self._poll = select.poll()
         self._bell: tuple[socket.socket, socket.socket] | None = None
+        self._is_asleep = False
 
     def start(self) -> None:
         """See :meth:`Batcher.start`."""
@@ -303,7 +304,6 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
             end.setblocking(False)
         self._poll.register(woken, select.POLLIN)
         super().start()
-        self._wake()
 
     def open(self, handle: socket.socket) -> None:
         """Take what is handed over by the outlet at the other end, until it goes. The socket is ours."""
@@ -323,7 +323,9 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
         return stopped
 
     def _wake(self) -> None:
-        if self._bell is not None:
+        # What it is woken for has been put before this is looked at, and it looks once more before it sleeps.
+        if self._is_asleep and self._bell is not None:
+            self._is_asleep = False
             with suppress(OSError):  # it has been rung often enough; or nobody is there any more
                 self._bell[1].send(b"\0")
 
@@ -358,17 +360,19 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
 
     def _listen(self) -> None:
         """Wait until there is something to do, and take in what has come."""
-        has_work = bool(self._handed) or not self._waiting.empty()
-        for descriptor, _ in self._poll.poll(0 if has_work else None):
+        self._is_asleep = True
+        has_work = bool(self._handed or self._new) or not self._waiting.empty()
+        ready = self._poll.poll(0 if has_work else None)
+        self._is_asleep = False
+        self._take_in_new()
+        for descriptor, _ in ready:
             inlet = self._inlets.get(descriptor)
-            if inlet is None:
-                self._answer_bell()
-            else:
+            if inlet is not None:
                 self._receive(inlet)
+            elif self._bell is not None:
+                self._bell[0].recv(4096)
 
-    def _answer_bell(self) -> None:
-        assert self._bell is not None
-        self._bell[0].recv(4096)
+    def _take_in_new(self) -> None:
         while self._new:
             inlet = self._new.popleft()
             self._inlets[inlet.number] = inlet
