@@ -16,8 +16,8 @@ where all of this holds:
 
 Nothing is durable by that; only the order is kept. ``fsync`` or ``syncfs`` has to follow before anything is
 acknowledged. ext4 without a journal writes directories and inodes whenever it likes. With ``data=writeback``
-the administrator has asked for no order, ``data=journal`` is too rare to be thought through, and what other
-file systems do was not looked into.
+the administrator has asked for no order; ``data=journal``, and fast commits, a feature of ext4 that has to be
+asked for, are too rare to be thought through; and what other file systems do was not looked into.
 """
 
 import os
@@ -89,6 +89,19 @@ class KeepsOrder:
     def _is_ordered_ext4(self, device: str) -> bool:
         """``mountinfo`` is silent about what is the default; the driver's own list of options is not."""
         name = os.path.basename(os.readlink(self._sys / "dev/block" / device))
-        options = (self._proc / "fs/ext4" / name / "options").read_text().split()
+        facts = self._proc / "fs/ext4" / name
         journal = self._proc / "fs/jbd2" / f"{name}-{_INNER_JOURNAL}"
-        return "data=ordered" in options and journal.is_dir()
+        options = (facts / "options").read_text().split()
+        return "data=ordered" in options and journal.is_dir() and not _commits_fast(facts, options)
+
+
+def _commits_fast(facts: Path, options: list[str]) -> bool:
+    """Only some kernels name it among the options; all of them count how often it was done."""
+    if any(option.startswith(("fc_", "fast_commit")) for option in options):
+        return True
+    with suppress(FileNotFoundError):  # a kernel that does not have it
+        for line in (facts / "fc_info").read_text().splitlines():
+            number, _, what = line.partition(" ")
+            if what in ("commits", "ineligible") and number != "0":
+                return True
+    return False

@@ -65,6 +65,21 @@ def test_ext4_that_keeps_no_order(machine: Machine, options: str, journal: str) 
     assert not machine.asked()
 
 
+@pytest.mark.parametrize(
+    ("options", "counted", "kept"),
+    [
+        (OPTIONS, "fc stats:\n0 commits\n0 ineligible\n0 numblks\n", True),
+        (OPTIONS, "fc stats:\n49 commits\n0 ineligible\n49 numblks\n", False),
+        (OPTIONS, "fc stats:\n0 commits\n1 ineligible\n0 numblks\n", False),
+        (OPTIONS + "fc_debug_force\n", "", False),
+    ],
+)
+def test_ext4_with_fast_commits(machine: Machine, options: str, counted: str, kept: bool) -> None:
+    machine.ext4(options)
+    machine.put("proc/fs/ext4/vda3/fc_info", counted)
+    assert machine.asked() is kept
+
+
 def test_xfs_all_on_one_device(machine: Machine) -> None:
     machine.mount(XFS)
     assert machine.asked()
