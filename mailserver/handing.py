@@ -34,13 +34,15 @@ from mailserver.threads import Batcher, CallFromThread
 
 __all__ = ["MOST_OCTETS", "OpenBatcher", "Outlet", "read_failure", "spell_failure"]
 
-MOST_OCTETS = 1024 * 1024
-"""A frame has at most so many."""
+MOST_OCTETS = 128 * 1024 * 1024
+"""A frame has at most so many: content of 256 KB, and the longest list of recipients that a limit lets in."""
 
 _LENGTHS = struct.Struct("!II")
 _LENGTH = struct.Struct("!I")
 _MOST_PARTS = 512
 _READ = 64 * 1024
+_USUAL = 512 * 1024
+"""Octets of an inlet's buffer, where no frame asks for more."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -217,7 +219,7 @@ class _Inlet:
     def __init__(self, handle: socket.socket) -> None:
         handle.setblocking(False)
         self._handle = handle
-        self._buffer = bytearray(MOST_OCTETS)
+        self._buffer = bytearray(_USUAL)
         self._filled = 0
         self.number = handle.fileno()
 
@@ -233,30 +235,37 @@ class _Inlet:
         if not received:
             return None
         self._filled += received
-        return self._pieces(view)
+        pieces, wanted = self._pieces(view)
+        if wanted > MOST_OCTETS:
+            return None
+        if wanted > len(self._buffer) or (not self._filled and len(self._buffer) > _USUAL):
+            # Another one: who looks into this one may not be done.
+            self._buffer = bytearray(max(wanted, _USUAL))
+            self._buffer[: self._filled] = view[: self._filled]
+        return pieces
 
-    def _pieces(self, view: memoryview) -> list[tuple[int, Any, bytes]] | None:
+    def _pieces(self, view: memoryview) -> tuple[list[tuple[int, Any, bytes]], int]:
+        """The pieces that are whole, and how many octets the next frame has, as far as that is known."""
         pieces: list[tuple[int, Any, bytes]] = []
-        begin = 0
+        begin = wanted = 0
         while self._filled - begin >= _LENGTHS.size:
             spelled, octets = _LENGTHS.unpack_from(view, begin)
             middle = begin + _LENGTHS.size + spelled
             end = middle + octets
-            if end - begin > MOST_OCTETS:
-                return None
+            wanted = end - begin
             if end > self._filled:
                 break
             try:
                 number, facts = marshal.loads(view[begin + _LENGTHS.size : middle])  # noqa: S302 - our own
             except (ValueError, EOFError, TypeError):
-                return None
+                return [], MOST_OCTETS + 1
             pieces.append((number, facts, bytes(view[middle:end])))
-            begin = end
+            begin, wanted = end, 0
         if begin:
             left = self._filled - begin
             view[:left] = view[begin : self._filled]
             self._filled = left
-        return pieces
+        return pieces, wanted
 
     def answer(self, answers: list[tuple[int, Any]]) -> bool:
         """Answer pieces; whether that was taken."""
@@ -379,16 +388,16 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
             self._poll.register(inlet.number, select.POLLIN)
 
     def _receive(self, inlet: _Inlet) -> None:
-        pieces = inlet.receive()
-        if pieces is None:
-            self._let_go(inlet)
-            return
-        for number, facts, octets in pieces:
-            try:
-                self._handed.append((inlet, number, self._read(facts, octets)))
-            except Exception:  # it speaks another language
+        try:
+            pieces = inlet.receive()
+            if pieces is None:
                 self._let_go(inlet)
-                return
+            else:
+                self._handed.extend(
+                    (inlet, number, self._read(facts, octets)) for number, facts, octets in pieces
+                )
+        except Exception:  # it speaks another language; or there is no memory for it
+            self._let_go(inlet)
 
     def _let_go(self, inlet: _Inlet) -> None:
         if self._inlets.pop(inlet.number, None) is not None:
