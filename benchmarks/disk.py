@@ -14,8 +14,8 @@ from pathlib import Path
 
 __all__ = ["spread"]
 
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
-_TOP_OF_UNRELATED = 0x00020000
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+_TOP_OF_UNRELATED = 0x00020000  # FS_TOPDIR_FL, as "chattr +T" sets it
 
 
 def spread(directory: Path) -> None:

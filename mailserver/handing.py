@@ -11,7 +11,7 @@ number that the answer bears, then the octets. Answers come many to a frame. All
 turn of the reactor leaves together.
 
 Either end may go. Whoever asked is then told that there is trouble; what was handed over may be durable all
-the same. Who lets answers lie is given up, and so is who sends what is no frame.
+the same. Who lets answers lie until they are a megabyte is given up, and so is who sends what is no frame.
 """
 
 import marshal
@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadWriteDescriptor
@@ -37,6 +37,8 @@ __all__ = ["MOST_OCTETS", "OpenBatcher", "Outlet", "read_failure", "spell_failur
 MOST_OCTETS = 128 * 1024 * 1024
 """A frame has at most so many: content of 256 KB, and the longest list of recipients that a limit lets in."""
 
+_MOST_IN_PIECE = MOST_OCTETS - 1024
+_MOST_UNREAD = 1024 * 1024
 _LENGTHS = struct.Struct("!II")
 _LENGTH = struct.Struct("!I")
 _MOST_PARTS = 512
@@ -105,8 +107,11 @@ class Outlet:
             asked.errback(StorageTrouble("the process that stores is gone"))
             return asked
         number = next(self._numbers)
-        self._asked[number] = asked
         spelled = marshal.dumps((number, facts))
+        if len(spelled) + len(octets) > _MOST_IN_PIECE:
+            asked.errback(StorageTrouble("a message too large to be handed over"))
+            return asked
+        self._asked[number] = asked
         self._parts.append(_LENGTHS.pack(len(spelled), len(octets)) + spelled)
         if octets:
             self._parts.append(octets)
@@ -177,8 +182,8 @@ class Outlet:
             self.closed()
 
     def _answered(self, number: int, answer: Any) -> None:
-        asked = self._asked.pop(number)
-        if not asked.called:
+        asked = self._asked.pop(number, None)  # none, where the last one closed this
+        if asked is not None and not asked.called:
             asked.callback(answer)
 
     def _leave(self) -> None:
@@ -221,6 +226,7 @@ class _Inlet:
         self._handle = handle
         self._buffer = bytearray(_USUAL)
         self._filled = 0
+        self._unsent = b""
         self.number = handle.fileno()
 
     def receive(self) -> list[tuple[int, Any, bytes]] | None:
@@ -267,21 +273,37 @@ class _Inlet:
             self._filled = left
         return pieces, wanted
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether answers wait to be taken."""
+        return bool(self._unsent)
+
     def answer(self, answers: list[tuple[int, Any]]) -> bool:
-        """Answer pieces; whether that was taken."""
+        """Answer pieces, now or when there is room; whether it is worth going on."""
         spelled = marshal.dumps(answers)
-        frame = _LENGTH.pack(len(spelled)) + spelled
+        self._unsent += _LENGTH.pack(len(spelled)) + spelled
+        return self.send()
+
+    def send(self) -> bool:
+        """Send what answers wait; whether it is worth going on."""
         try:
-            return self._handle.send(frame) == len(frame)
+            sent = self._handle.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
         except OSError:
             return False
+        self._unsent = self._unsent[sent:]
+        return len(self._unsent) <= _MOST_UNREAD
 
     def close(self) -> None:
         self._handle.close()
 
 
-class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
+class OpenBatcher(Batcher[Job, Result]):
     """A batcher that also does what is handed over by other processes.
+
+    It sleeps in ``poll``, on the sockets and on a bell: a socket pair that whoever submits writes to (the
+    self-pipe trick). What is submitted here goes first, for there is never much of it.
 
     :param read: makes a job of a piece's facts and octets; called in the thread.
     :param spell: spells what a job came to, an exception included; called in the thread.
@@ -316,6 +338,9 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
 
     def open(self, handle: socket.socket) -> None:
         """Take what is handed over by the outlet at the other end, until it goes. The socket is ours."""
+        if self._stopping:
+            handle.close()
+            return
         self._new.append(_Inlet(handle))
         self._wake()
 
@@ -343,18 +368,19 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
     def _run(self) -> None:
         assert self._bell is not None
         super()._run()
-        for inlet in self._inlets.values():
+        for inlet in (*self._inlets.values(), *self._new):
             inlet.close()
         for end in self._bell:
             end.close()
 
-    def _do_batch(self) -> bool:
+    def _do_batch(self) -> None:
         # A function of its own, so that an idle thread holds on to nothing of its last batch.
         self._listen()
-        handed = [self._handed.popleft() for _ in range(min(len(self._handed), self._most))]
-        batch = self._take_waiting(self._most - len(handed))
+        batch = self._take_waiting(self._most)
+        room = self._most - len(batch)
+        handed = [self._handed.popleft() for _ in range(min(len(self._handed), room))]
         if not (batch or handed):
-            return self._waiting.empty()  # what is left there says that it is the end
+            return
         jobs = [job for job, _ in batch] + [job for _, _, job in handed]
         results: Sequence[Result | Exception]
         try:
@@ -364,8 +390,11 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
         if batch:
             self._finish([done for _, done in batch], results[: len(batch)])
         if handed:
-            self._answer(handed, results[len(batch) :])
-        return True
+            try:
+                self._answer(handed, results[len(batch) :])
+            except Exception:  # what cannot be spelled must not end the thread that all wait for
+                for inlet, _, _ in handed:
+                    self._let_go(inlet)
 
     def _listen(self) -> None:
         """Wait until there is something to do, and take in what has come."""
@@ -374,12 +403,16 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
         ready = self._poll.poll(0 if has_work else None)
         self._is_asleep = False
         self._take_in_new()
-        for descriptor, _ in ready:
+        for descriptor, what in ready:
             inlet = self._inlets.get(descriptor)
             if inlet is not None:
-                self._receive(inlet)
+                if what & select.POLLOUT:
+                    self._send_on(inlet, inlet.send())
+                if what & ~select.POLLOUT:
+                    self._receive(inlet)
             elif self._bell is not None:
-                self._bell[0].recv(4096)
+                with suppress(OSError):
+                    self._bell[0].recv(4096)
 
     def _take_in_new(self) -> None:
         while self._new:
@@ -411,5 +444,11 @@ class OpenBatcher(Batcher[Job, Result], Generic[Job, Result]):
         for (inlet, number, job), result in zip(handed, results, strict=True):
             answers.setdefault(inlet.number, (inlet, []))[1].append((number, self._spell(job, result)))
         for inlet, told in answers.values():
-            if self._inlets.get(inlet.number) is inlet and not inlet.answer(told):
-                self._let_go(inlet)
+            if self._inlets.get(inlet.number) is inlet:
+                self._send_on(inlet, inlet.answer(told))
+
+    def _send_on(self, inlet: _Inlet, is_well: bool) -> None:
+        if not is_well:
+            self._let_go(inlet)
+        else:
+            self._poll.modify(inlet.number, select.POLLIN | (select.POLLOUT if inlet.is_blocked else 0))

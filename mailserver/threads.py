@@ -52,8 +52,10 @@ class Batcher(Generic[Job, Result]):
         self._call = call
         self._most = most
         # Each job with who waits for it; None behind the last one. One lock in C, not several in Python.
+        # mailserver.handing.OpenBatcher, which also takes jobs from elsewhere, uses this and what follows.
         self._waiting: SimpleQueue[tuple[Job, Deferred[Result]] | None] = SimpleQueue()
         self._stopping = False
+        self._is_at_end = False  # known to the thread: the last job has been taken
         self._stopped: Deferred[None] = Deferred()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -80,15 +82,16 @@ class Batcher(Generic[Job, Result]):
         return self._stopped
 
     def _run(self) -> None:
-        while self._do_batch():
-            pass
+        while not self._is_at_end:
+            self._do_batch()
         self._call(self._stopped.callback, None)
 
-    def _do_batch(self) -> bool:
+    def _do_batch(self) -> None:
         # A function of its own, so that an idle thread holds on to nothing of its last batch.
         entry = self._waiting.get()
         if entry is None:
-            return False
+            self._is_at_end = True
+            return
         batch = [entry, *self._take_waiting(self._most - 1)]
         try:
             results = self._perform([job for job, _ in batch])
@@ -96,7 +99,6 @@ class Batcher(Generic[Job, Result]):
             self._call(_fail_all, [done for _, done in batch], Failure())
         else:
             self._finish([done for _, done in batch], results)
-        return True
 
     def _take_waiting(self, most: int) -> list[tuple[Job, "Deferred[Result]"]]:
         """What waits, at most so much."""
@@ -104,7 +106,7 @@ class Batcher(Generic[Job, Result]):
         while len(taken) < most and not self._waiting.empty():
             entry = self._waiting.get()
             if entry is None:
-                self._waiting.put(None)  # for the next time
+                self._is_at_end = True
                 break
             taken.append(entry)
         return taken

@@ -6,9 +6,9 @@ destinations that are not full. It is made when somebody pokes (:meth:`Runner.wa
 recipient falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a
 poke may be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten.
 
-Where all went well a duty's slot is free at once, and what the hosts said is recorded behind it, so that no
-connection waits for the disk. Where much waits to be recorded, as on a disk that is full, each duty keeps its
-slot until it is: what a crash would have delivered again is bounded.
+Where a host there spoke to us a duty's slot is free at once, and what was said is recorded behind it, so
+that no connection waits for the disk. Elsewhere, and where much waits to be recorded, as on a disk that is
+full, it keeps its slot until it is: what a crash would have delivered again is bounded.
 
 How attempts go is learnt: a destination that goes well gets more slots, one where nobody can be spoken to
 gets fewer and rests (:mod:`mailserver.delivery.destinations`); when somebody there speaks again, what

@@ -5,9 +5,10 @@ that mutt, grep and Dovecot read it. A mailbox comes into being with its first d
 files 0600. See :mod:`~mailserver.mailboxes.names` for how names become paths.
 
 Small messages go in memory to one thread that delivers all that wait at a moment together (law 3); a large
-one is first written piece by piece, with one piece in memory, and then joins them. What deliveries that were
-interrupted left behind, and deleted mail that has been kept long enough, is swept once a day: when a mailbox
-is used, and by :meth:`MailStore.tidy`.
+one is first written piece by piece, with one piece in memory, and then joins them. In a worker mail is only
+fetched: what comes is handed to the process that stores (``hand_over``), whose thread takes it in. What
+deliveries that were interrupted left behind, and deleted mail that has been kept long enough, is swept once
+a day: when a mailbox is used, and by :meth:`MailStore.tidy`.
 """
 
 import os
@@ -56,7 +57,11 @@ HandOver = Callable[[Any, bytes], Awaitable[Sequence[Sequence[str] | None]]]
 class _Handed(Incoming):
     """A message that another process has handed over, for these accounts."""
 
-    accounts: Sequence[Account] = ()
+    def __init__(
+        self, accounts: Sequence[Account], copies: Sequence[Copy], disk: Disk, content: bytes
+    ) -> None:
+        super().__init__(copies, disk, content)
+        self.accounts = accounts
 
 
 @implementer(IMailStore)
@@ -150,10 +155,11 @@ class MailStore:
         whole = content.whole()
         if whole is None:
             raise StorageTrouble("content that is not at hand is not handed over")
+        named = [(account.name, account.quota, account.messages) for account in accounts]
+        failures = await hand_over((named, header), whole)
         for account in accounts:
             self._uses.pop(account.name, None)
-        named = [(account.name, account.quota, account.messages) for account in accounts]
-        return [read_failure(one) for one in await hand_over((named, header), whole)]
+        return [read_failure(one) for one in failures]
 
     def room(self, account: Account, octets: int) -> Awaitable[bool] | bool:
         """See :class:`IMailStore`. What was found out is believed for a second."""
@@ -255,9 +261,7 @@ class MailStore:
         """What another process hands over."""
         named, header = facts
         accounts = [Account(name, quota=quota, messages=messages) for name, quota, messages in named]
-        incoming = _Handed(self._copies(accounts), self._disk, header + octets)
-        incoming.accounts = accounts
-        return incoming
+        return _Handed(accounts, self._copies(accounts), self._disk, header + octets)
 
     def _spell_handed(self, incoming: Incoming, result: list[Exception | None] | Exception) -> Any:
         assert isinstance(incoming, _Handed)

@@ -56,11 +56,11 @@ class Entrance:
         self._files = Pool("spool-files", FILE_THREADS, call_from_thread, _FILE_BACKLOG)
         self._orders = StandingOrders()
 
-    def open(self) -> None:
-        """Begin: drafts that were made before may be written from now on."""
+    def start_files(self) -> None:
+        """Begin: large drafts may be written from now on."""
         self._files.start()
 
-    def close(self) -> None:
+    def stop_files(self) -> None:
         """Finish what was begun with files, and end. Does not wait for it."""
         self._files.stop()
 

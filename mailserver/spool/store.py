@@ -59,7 +59,7 @@ from mailserver.spool.disk import Disk
 from mailserver.spool.entrance import FILE_THREADS, Entrance
 from mailserver.spool.history import History
 from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_orders
-from mailserver.spool.plain import read_envelope, spell_envelope
+from mailserver.spool.plain import read_message
 from mailserver.spool.reader import Reader, Taken
 from mailserver.spool.recent import Recent
 from mailserver.spool.schema import SpoolUnusable
@@ -67,7 +67,7 @@ from mailserver.spool.trouble import as_trouble, is_damage
 from mailserver.spool.writer import Changes, Job, Order, Recall, Settle, Store, Writer
 from mailserver.threads import Batcher, Busy, CallFromThread
 
-__all__ = ["Spool", "SpoolUnusable", "piece"]
+__all__ = ["Spool", "SpoolUnusable"]
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ class Spool(Entrance):
             "spool-reader", self._reader.perform, self._call
         )
         self._copying: Batcher[None, None] = Batcher("spool-log", self._checkpoints.perform, self._call)
-        self.open()
+        self.start_files()
         self._copying.start()
         self._writing.start()
         self._reading.start()
@@ -175,7 +175,7 @@ class Spool(Entrance):
             meetings = [Deferred.fromCoroutine(self._files.run(meeting.wait)) for _ in range(FILE_THREADS)]
             await DeferredList(meetings, consumeErrors=True)
             await self._files.run(_close, connections)
-            self.close()
+            self.stop_files()
             if self.history is not None:
                 await self.history.stop()
 
@@ -186,14 +186,12 @@ class Spool(Entrance):
         await self._submit(Store(envelope, content, self._now()))
 
     def receive(self, handle: socket) -> None:
-        """Store what another process hands over: pieces of :func:`piece`. After the start."""
+        """Store what another process hands over (:mod:`mailserver.spool.plain`). After the start."""
         self._writing.open(handle)
 
     def _read_handed(self, facts: Any, octets: bytes) -> Store:
         """In the writer's thread."""
-        envelope, size, file, head = facts
-        content = Sealed(size, () if file else (octets,), file, head)
-        return Store(read_envelope(envelope), content, self._now())
+        return Store(*read_message(facts, octets), self._now())
 
     async def _submit(self, job: Job) -> Any:
         try:
@@ -372,12 +370,6 @@ class Spool(Entrance):
                 self._told.clear()
             self._told[text] = now
             journal.trouble("spool", text)
-
-
-def piece(envelope: Envelope, content: Sealed) -> tuple[Any, bytes]:
-    """A message, as another process hands it over to :meth:`Spool.receive`."""
-    facts = (spell_envelope(envelope), content.size, content.file, content.head)
-    return facts, b"".join(content.chunks)
 
 
 def _spell_handed(job: Job, result: Any) -> Any:

@@ -1,7 +1,7 @@
 """What runs between a worker and the process that started it: messages, over a pair of sockets.
 
 A message is a kind and facts: numbers, text, octets, and lists and dictionaries of them, as Python's own
-``marshal`` spells them. That is three times as fast as JSON, and mail passes here as it is; both ends are one
+``marshal`` spells them. That is three times as fast as JSON, and takes octets as they are; both ends are one
 program, on one interpreter, and the same user's. All that is said in one turn of the reactor leaves as one
 frame, so that a busy worker costs its parent few wake-ups: its length in four octets, then a list of the
 messages. Order is kept.

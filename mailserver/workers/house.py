@@ -150,9 +150,8 @@ class Workers:
             worker.failed(f"cannot be started: {error}")
             worker.never_was()
         else:
-            channel.say("begin", pack(self._beginning), self._hub.remember())
-            # Behind it in one frame: no session begins before.
-            channel.say("orders", pack(self._storage.spool.orders))
+            orders = pack(self._storage.spool.orders)
+            channel.say("begin", pack(self._beginning), self._hub.remember(), orders)
         return worker.begun
 
     def _spawn(self, worker: Process) -> None:

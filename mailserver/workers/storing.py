@@ -17,7 +17,7 @@ from typing import Any
 from mailserver.handing import Outlet, read_failure
 from mailserver.model.envelope import Envelope
 from mailserver.spool.body import Sealed
-from mailserver.spool.store import piece
+from mailserver.spool.plain import spell_message
 
 __all__ = ["Storing"]
 
@@ -36,7 +36,7 @@ class Storing:
 
     async def store(self, envelope: Envelope, content: Sealed) -> None:
         """As :meth:`mailserver.spool.store.Spool.store`."""
-        failure = read_failure(await self._spool.hand_over(*piece(envelope, content)))
+        failure = read_failure(await self._spool.hand_over(*spell_message(envelope, content)))
         if failure is not None:
             raise failure
 

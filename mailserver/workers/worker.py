@@ -1,4 +1,4 @@
-"""A worker: a process that accepts, on sockets that its parent has bound, for the one that delivers.
+"""A worker: a process that accepts, on sockets that its parent has bound, for who stores and delivers.
 
 ``python -m mailserver.workers.worker`` is started by :mod:`mailserver.workers.house` with these descriptors:
 3 is the channel, 4 holds the lock on the state directory, which ends with the last who holds it, 5 and 6
@@ -119,13 +119,14 @@ class Worker:
         channel.heard |= share(self._counters.shared, channel.say)
         channel.heard |= {"answer": asking.answered, "reload": self.reload, "orders": self._obey}
 
-    def start(self, memory: dict[str, Any], doors: list[tuple[Door, int]]) -> None:
+    def start(self, memory: dict[str, Any], doors: list[tuple[Door, int]], orders: bytes) -> None:
         """Begin. Raises ``BadCertificate`` or ``OSError``."""
         for name, part in self._counters.shared.items():
             part.recall(memory[name])
+        self._obey(orders)
         self._front.load_certificates(self._config)
         self._storage.senders.key = self._state.secret("senders")
-        self._storage.spool.open()
+        self._storage.spool.start_files()
         self._storage.mailboxes.start()
         self._front.start(self._state)
         self._chores.start()
@@ -150,7 +151,7 @@ class Worker:
         await self._front.drain(FAREWELL)
         await self._storing.stop()
         await self._storage.mailboxes.stop()
-        self._storage.spool.close()
+        self._storage.spool.stop_files()
         self._front.stop()
         self._chores.stop()
 
@@ -180,13 +181,13 @@ class _Life:
         channel.closed = self._parted
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
 
-    def _begin(self, packed: bytes, memory: dict[str, Any]) -> None:
+    def _begin(self, packed: bytes, memory: dict[str, Any], orders: bytes) -> None:
         beginning: Beginning = unpack(packed)
         self._sender.in_full = beginning.logs_in_full
         doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
         try:
             worker = Worker(self._reactor, self._channel, beginning, self._stop)
-            worker.start(memory, doors)
+            worker.start(memory, doors, orders)
         except Exception as error:
             self._channel.say("failed", f"{type(error).__name__}: {error}")
             self._stop()

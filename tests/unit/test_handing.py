@@ -4,12 +4,14 @@ import marshal
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
+from mailserver import handing
 from mailserver.handing import MOST_OCTETS, OpenBatcher, Outlet, read_failure, spell_failure
 from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
 
@@ -219,6 +221,88 @@ class HandingTests(TestCase):
         with pytest.raises(RuntimeError):
             batcher.submit(("late", b""))
         await batcher.stop()
+
+    async def test_a_job_that_comes_while_it_looks_whether_it_is_at_the_end_is_done(self):
+        batcher = self.batcher()
+        taken, done = batcher._take_waiting, []
+
+        def take(most):
+            batch = taken(most)
+            if not batch and not done:
+                done.append(None)
+                reactor.callFromThread(lambda: done.append(batcher.submit(("late", b""))))
+                while len(done) < 2:
+                    time.sleep(0.001)
+            return batch
+
+        batcher._take_waiting = take
+        outlet = self.outlet(batcher)  # wakes it, with nothing to do
+        await self.turn(lambda: len(done) == 2)
+        assert await done[1] == ("late", b"")
+        assert await outlet.hand_over("one", b"") == ["one", 0]
+
+    async def test_jobs_of_this_process_do_not_wait_for_those_of_others(self):
+        batcher = self.batcher(most=4)
+        outlet = self.outlet(batcher)
+        self.gate.clear()
+        waiting = [outlet.hand_over(n, b"") for n in range(40)]
+        await self.turn(lambda: not outlet._is_leaving)
+        own = batcher.submit(("own", b""))
+        self.gate.set()
+        await DeferredList([own, *waiting])
+        done = [job for batch in self.batches for job in batch]
+        assert done.index(("own", b"")) <= 8
+
+    async def test_answers_that_find_no_room_wait_for_it(self):
+        batcher = self.batcher()
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        batcher.open(theirs)
+        count = 500
+        ours.sendall(b"".join(self.frame((n, "x" * 100)) for n in range(count)))
+        other = self.outlet(batcher)
+        assert await other.hand_over("one", b"") == ["one", 0]
+        assert len(batcher._inlets) == 2
+        outlet = Outlet(reactor, ours)
+        self.addCleanup(outlet.close)
+        outlet._asked = {n: Deferred() for n in range(count)}
+        for asked in list(outlet._asked.values()):
+            assert await asked == ["x" * 100, 0]
+
+    async def test_what_is_too_large_is_refused_here(self):
+        self.patch(handing, "_MOST_IN_PIECE", 1000)
+        outlet = self.outlet(self.batcher())
+        with pytest.raises(StorageTrouble):
+            await outlet.hand_over("one", b"x" * 1000)
+        assert await outlet.hand_over("two", b"x" * 500) == ["two", 500]
+
+    async def test_an_answer_that_cannot_be_spelled_ends_nothing_but_its_way(self):
+        batcher = self.batcher()
+        going, staying = self.outlet(batcher), self.outlet(batcher)
+        batcher._spell = lambda job, result: object() if job[0] == "odd" else self.spell(job, result)
+        with pytest.raises(StorageTrouble):
+            await going.hand_over("odd", b"")
+        assert await staying.hand_over("one", b"") == ["one", 0]
+
+    async def test_who_comes_after_the_end_is_sent_away(self):
+        batcher = self.batcher()
+        await batcher.stop()
+        closed = Deferred()
+        outlet = self.outlet(batcher)
+        outlet.closed = lambda: closed.callback(None)
+        await closed
+
+    async def test_answers_are_read_however_they_are_cut(self):
+        ours, theirs = socket.socketpair()
+        outlet = Outlet(reactor, ours)
+        self.addCleanup(outlet.close)
+        first, second = outlet.hand_over("one", b""), outlet.hand_over("two", b"")
+        spelled = marshal.dumps([(1, "a"), (2, "b")])
+        for octet in struct.pack("!I", len(spelled)) + spelled:
+            theirs.sendall(bytes([octet]))
+            await self.turn(lambda: True)
+        assert (await first, await second) == ("a", "b")
+        theirs.close()
 
     async def test_it_may_be_stopped_without_having_begun(self):
         batcher = OpenBatcher("test", self.perform, reactor.callFromThread, self.read, self.spell)

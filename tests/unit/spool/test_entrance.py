@@ -15,12 +15,11 @@ from mailserver.handing import Outlet, read_failure
 from mailserver.interfaces import ISpool, StorageTrouble
 from mailserver.model.address import NULL_SENDER, Address
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
-from mailserver.spool.body import SMALL
+from mailserver.spool.body import SMALL, Sealed
 from mailserver.spool.entrance import Entrance
 from mailserver.spool.opening import CONTENT
 from mailserver.spool.orders import StandingOrders, add_rule, pause
-from mailserver.spool.plain import read_envelope, spell_envelope
-from mailserver.spool.store import piece
+from mailserver.spool.plain import read_message, spell_message
 from tests.support.spooling import ALICE, DELIVERED, SpoolTestCase
 
 
@@ -36,8 +35,8 @@ class EntranceTests(SpoolTestCase):
             store or self.spool.store,
             self.disk,
         )
-        entrance.open()
-        self.addCleanup(entrance.close)
+        entrance.start_files()
+        self.addCleanup(entrance.stop_files)
         return entrance
 
     async def test_the_seam_is_kept(self):
@@ -119,7 +118,7 @@ class HandedOverTests(SpoolTestCase):
         self.addCleanup(self.outlet.close)
 
     async def hand_over(self, envelope, content):
-        failure = read_failure(await self.outlet.hand_over(*piece(envelope, content)))
+        failure = read_failure(await self.outlet.hand_over(*spell_message(envelope, content)))
         if failure is not None:
             raise failure
 
@@ -132,8 +131,8 @@ class HandedOverTests(SpoolTestCase):
             self.hand_over,
             self.disk,
         )
-        entrance.open()
-        self.addCleanup(entrance.close)
+        entrance.start_files()
+        self.addCleanup(entrance.stop_files)
         return entrance
 
     async def test_it_is_stored_and_kept_at_hand(self):
@@ -181,6 +180,13 @@ def test_an_envelope_comes_as_it_went(change):
         smtputf8=True,
         **{"ret": "HDRS", "envid": "QQ 314159", "requiretls": True, "marks": {"stranger": "yes"}} | change,
     )
-    carried = marshal.loads(marshal.dumps(spell_envelope(envelope)))
-    assert read_envelope(carried) == envelope
-    assert read_envelope(carried).marks == envelope.marks
+    for content in (Sealed(6, (b"onetwo",)), Sealed(300_000, (), "1B", b"Subject: x\r\n")):
+        facts, octets = spell_message(envelope, content)
+        carried = marshal.loads(marshal.dumps(facts))
+        assert read_message(carried, octets) == (envelope, content)
+        assert read_message(carried, octets)[0].marks == envelope.marks
+
+
+def test_content_in_pieces_is_handed_over_as_one():
+    envelope = Envelope(QueueID("1B"), NULL_SENDER, (), Origin(), 0.0)
+    assert read_message(*spell_message(envelope, Sealed(6, (b"one", b"two"))))[1] == Sealed(6, (b"onetwo",))

@@ -42,11 +42,11 @@ def frames(octets: bytes) -> list[object]:
 
 def test_what_is_said_in_one_turn_is_one_frame() -> None:
     clock, channel, transport = connected()
-    channel.say("poke")
+    channel.say("pulse")
     channel.say("news", "rates", [1, "ü", b"\0"])
     assert transport.value() == b""
     clock.advance(0)
-    assert frames(transport.value()) == frames(frame(["poke"], ["news", "rates", [1, "ü", b"\0"]]))
+    assert frames(transport.value()) == frames(frame(["pulse"], ["news", "rates", [1, "ü", b"\0"]]))
     assert not clock.getDelayedCalls()
 
 
