@@ -127,8 +127,10 @@ class Session:
         "_draining",
         "_ended",
         "_eof",
+        "_isLasting",
         "_last_active",
         "_lines",
+        "_out",
         "_paused",
         "_pending_reply_octets",
         "_phase_end",
@@ -181,6 +183,7 @@ class Session:
         self._raw = self._busy = self._pumping = self._blocked = self._closing = False
         self._paused = self._ended = self._draining = self._eof = False
         self._running: defer.Deferred[None] | None = None
+        self._isLasting = False
         self._drained: tuple[defer.Deferred[None], ...] = ()
         now = self.clock.seconds()
         self._last_active = now
@@ -194,6 +197,7 @@ class Session:
         # As a push producer we are told when the peer does not read.
         self.transport.registerProducer(self, True)
         self._direct = direct_to(self.transport)
+        self._out: Any = self.transport if self._direct is None else self._direct
         if ISSLTransport.providedBy(self.transport):
             self.setPhase(self.bounds.handshake)
         self._arm()
@@ -207,9 +211,10 @@ class Session:
         """
         if self._closing:
             return
+        octets = len(data)
         self._replies.append(data)
-        self.said += len(data)
-        self._pending_reply_octets += len(data)
+        self.said += octets
+        self._pending_reply_octets += octets
         if self._pending_reply_octets >= _FLUSH or not (self._pumping or self._busy):
             self._flush()
 
@@ -240,6 +245,10 @@ class Session:
         """From now on a line may have so many octets, CRLF included, instead of ``bounds.line``."""
         self._lines.limit = octets
 
+    def outlastPeer(self) -> None:
+        """The command under way is not cancelled when the connection goes."""
+        self._isLasting = True
+
     @property
     def isRaw(self) -> bool:
         """Whether the next octets are raw input."""
@@ -261,7 +270,7 @@ class Session:
         if direct is None:
             self.transport.startTLS(context)
         else:
-            self.transport = self.factory.layers(context).begin(self, direct)
+            self.transport = self._out = self.factory.layers(context).begin(self, direct)
 
     async def send(self, data: bytes) -> None:
         """Write bulk data and wait while the peer has enough to read.
@@ -273,7 +282,7 @@ class Session:
         if self._ended or self._closing:
             raise ConnectionDone
         self.said += len(data)
-        self._write(data)
+        self._out.write(data)
         if self._blocked:
             drained: defer.Deferred[None] = defer.Deferred()
             self._drained += (drained,)
@@ -377,7 +386,7 @@ class Session:
         for waiter in drained:
             # TLS gives reasons of its own; whoever waits in send() need not know them.
             waiter.errback(reason if reason.check(ConnectionClosed) else Failure(ConnectionLost()))
-        if self._running is not None:
+        if self._running is not None and not self._isLasting:
             self._running.cancel()
         self.sessionLost(reason)
         self.factory.sessionEnded()
@@ -416,13 +425,15 @@ class Session:
                     self.closeSession()
         finally:
             self._pumping = False
-        self._flush()
+        if self._replies:
+            self._flush()
         if self._eof and not (self._busy or self._blocked):
             self.closeSession()
-        self._regulate()
+        if self._busy or self._blocked or self._paused:
+            self._regulate()
 
     def _step(self) -> bool:
-        """Handle one piece of input; whether there was one."""
+        """Handle one piece of input, if there is one; whether there may be another."""
         try:
             waiting: Awaitable[None] | None
             if self._raw:
@@ -443,7 +454,7 @@ class Session:
             return True
         if waiting is not None:
             self._wait(waiting)
-        return True
+        return bool(self._lines.held)
 
     def _wait(self, waiting: Awaitable[None]) -> None:
         self._busy = True
@@ -454,7 +465,7 @@ class Session:
         else:
             running = defer.Deferred.fromCoroutine(_coroutine(waiting))
         self._running = running
-        self._settled = running.addErrback(self._failed).addBoth(self._finished)
+        self._settled = running.addBoth(self._finished)
 
     def _failed(self, failure: Failure) -> None:
         if self._ended:
@@ -467,8 +478,10 @@ class Session:
         self._session_log.failure("in a command from {peer}", failure, peer=self.peer.address)
         self.commandFailed()
 
-    def _finished(self, _: object) -> None:
-        self._busy = False
+    def _finished(self, result: object) -> None:
+        if isinstance(result, Failure):
+            self._failed(result)
+        self._busy = self._isLasting = False
         self._running = None
         if self._ended:
             return
@@ -483,10 +496,7 @@ class Session:
         data = self._replies[0] if len(self._replies) == 1 else b"".join(self._replies)
         self._replies.clear()
         self._pending_reply_octets = 0
-        self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        (self.transport if self._direct is None else self._direct).write(data)
+        self._out.write(data)
 
     def _regulate(self) -> None:
         """Read on, or not, as memory allows."""

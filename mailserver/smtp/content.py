@@ -13,10 +13,7 @@ Promises:
 
 from collections.abc import Awaitable
 
-from twisted.internet.defer import Deferred
-
 from mailserver.model import reply as replies
-from mailserver.model.reply import Reply
 from mailserver.smtp.answering import AnsweringSession
 from mailserver.smtp.commands import BadCommand, refuse_argument
 from mailserver.smtp.message import Message
@@ -170,20 +167,12 @@ class ContentSession(AnsweringSession):
         # Where MAIL or a chunk was refused, this was sent before that could be known (RFC 2920 §3.1).
         return Refused(reply) if self._tried else BadCommand(reply)
 
-    def _conclude(self, message: Message, waiting: Awaitable[None] | None) -> Awaitable[None]:
-        return self._end(message) if waiting is None else self._endLater(message, waiting)
-
-    async def _endLater(self, message: Message, waiting: Awaitable[None]) -> None:
-        await waiting
-        await self._end(message)
-
-    def _end(self, message: Message) -> "Deferred[None]":
-        # The session waits for a Deferred of its own: the one that is cancelled when the client goes away.
-        answered: Deferred[Reply] = Deferred()
-        self._answered = message.eomReceived().addCallback(answered.callback)
-        return answered.addCallback(self._conclusion)
-
-    def _conclusion(self, reply: Reply) -> None:
+    async def _conclude(self, message: Message, waiting: Awaitable[None] | None) -> None:
+        """The message has ended, and is complete when what there is to wait for is over: answer it."""
+        if waiting is not None:
+            await waiting
+        self.outlastPeer()  # the commit goes on without its client
+        reply = await message.conclude()
         # More chunks of a message that is refused may be on their way.
         self._tried = self._chunks is not None and not reply.is_positive
         self._message = self._chunks = None

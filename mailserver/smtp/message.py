@@ -172,17 +172,19 @@ class Message:
         return self._flaw
 
     def eomReceived(self) -> "Deferred[Reply]":
-        """The data has ended; what is the answer? Fires with a reply and never fails.
-
-        The session may be gone before it fires, or cancel its waiting: the commit goes on.
-        """
-        return Deferred.fromCoroutine(self._conclude())
+        """As :meth:`conclude`, under the name and in the form that Twisted has for it."""
+        return Deferred.fromCoroutine(self.conclude())
 
     def connectionLost(self) -> None:
         """The client went away before the end of the data. Harmless once that has come."""
         self._drop()
 
-    async def _conclude(self) -> Reply:
+    async def conclude(self) -> Reply:
+        """The data has ended; what is the answer? Never fails.
+
+        The session may be gone before the answer is there. Whoever cancels this leaves open what became of
+        the message.
+        """
         if self._ended:
             return self._turn_down(self.objection)
         top = b"" if self._section.finished else self._top()

@@ -28,43 +28,44 @@ class Lines:
     :param limit: the longest line, in octets including its CRLF.
     """
 
-    __slots__ = ("_buffer", "_dropping", "_scanned", "_start", "dropped", "limit")
+    __slots__ = ("_dropping", "_scanned", "_start", "dropped", "held", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.dropped = 0
         """Octets dropped of flawed lines so far."""
-        # What came, as it came; a bytearray only where something was left over when more came. Usually a read
-        # brings whole lines, or content, and nothing has to be copied.
-        self._buffer: bytes | bytearray = b""
+        self.held: bytes | bytearray = b""
+        """What came, as it came; empty where nothing waits to be handed out."""
+        # A bytearray only where something was left over when more came. Usually a read brings whole lines, or
+        # content, and nothing has to be copied.
         self._start = 0  # where the next line begins
         self._scanned = 0  # there is no LF between _start and here
         self._dropping = False
 
     def __len__(self) -> int:
         """Octets held and not yet handed out."""
-        return len(self._buffer) - self._start
+        return len(self.held) - self._start
 
     def feed(self, data: bytes) -> None:
         """Add what the network brought."""
-        if not self._buffer:
-            self._buffer = data
+        if not self.held:
+            self.held = data
             return
-        if isinstance(self._buffer, bytes):
-            self._buffer = bytearray(self._buffer)
+        if isinstance(self.held, bytes):
+            self.held = bytearray(self.held)
         if self._start:
             # Handed-out octets are dropped here, once a read, and not once a line: that is what keeps the
             # cost linear.
-            del self._buffer[: self._start]
+            del self.held[: self._start]
             self._scanned -= self._start
             self._start = 0
-        self._buffer += data
+        self.held += data
 
     def next(self) -> bytes | Flaw | None:
         """The next line without its CRLF, or its flaw; ``None`` until more is fed."""
         if self._dropping and not self._drop():
             return None
-        buffer, start = self._buffer, self._start
+        buffer, start = self.held, self._start
         end = buffer.find(b"\n", self._scanned)
         if end < 0:
             self._scanned = len(buffer)
@@ -86,23 +87,23 @@ class Lines:
     def take(self, limit: int | None = None) -> bytes:
         """What is held, as it came: for input that is not lines; of that, at most ``limit`` octets."""
         if limit is not None and limit < len(self):
-            data = bytes(self._buffer[self._start : self._start + limit])
+            data = bytes(self.held[self._start : self._start + limit])
             self._consume(self._start + limit)
             return data
-        data = bytes(self._buffer[self._start :]) if self._start else bytes(self._buffer)
+        data = bytes(self.held[self._start :]) if self._start else bytes(self.held)
         self.clear()
         return data
 
     def clear(self) -> None:
         """Forget all that is held."""
-        self._buffer = b""
+        self.held = b""
         self._start = self._scanned = 0
         self._dropping = False
 
     def _consume(self, end: int) -> None:
         """What stands before ``end`` has been handed out."""
-        if end == len(self._buffer):
-            self._buffer = b""
+        if end == len(self.held):
+            self.held = b""
             end = 0
         self._start = self._scanned = end
 
@@ -113,13 +114,13 @@ class Lines:
 
     def _drop(self) -> bool:
         """Drop up to the end of the flawed line; whether that end has come."""
-        buffer, start = self._buffer, self._start
+        buffer, start = self.held, self._start
         end = buffer.find(b"\r\n", start)
         if end < 0:
             # A CR at the very end may be half of the CRLF that ends the line.
             keep = 1 if len(buffer) > start and buffer[-1] == 13 else 0
             self.dropped += len(buffer) - start - keep
-            self._buffer = buffer[len(buffer) - keep :]
+            self.held = buffer[len(buffer) - keep :]
             self._start = self._scanned = 0
             return False
         self.dropped += end + 2 - start
