@@ -54,6 +54,11 @@ class Allowance:
     over: Over = Over.DELAY
     source: Source = BUILT_IN
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is anything to count for."""
+        return bool(self.messages or self.recipients)
+
 
 @frozen
 class Profile:

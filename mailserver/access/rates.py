@@ -76,14 +76,14 @@ class _Counts:
 
 def allowances(rules: RateRules, profile: Profile | None, origin: Origin) -> list[tuple[_Key, Allowance]]:
     """The allowances that a client's mail is counted against; without those that allow any number."""
-    found = []
     if origin.login:
-        found.append((("user", origin.login), rules.user))
-    else:
+        return [(("user", origin.login), rules.user)] if rules.user.is_limited else []
+    found = []
+    if rules.address.is_limited:
         found.append((("address", network_of(origin.address) or origin.address), rules.address))
-        if profile is not None:
-            found.append((("network", profile.name), profile.allowance))
-    return [(key, it) for key, it in found if it.messages or it.recipients]
+    if profile is not None and profile.allowance.is_limited:
+        found.append((("network", profile.name), profile.allowance))
+    return found
 
 
 @implementer(IShared)

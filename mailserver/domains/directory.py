@@ -92,15 +92,18 @@ class Directory:
         if isinstance(standing, Nobody):
             return ()
         home = self._at_home(recipient.address)
+        is_home = home == recipient.address
+        if is_home and not isinstance(standing, Forward):
+            return (recipient,)
         original = recipient.original or _spell_original(recipient.address)
         if not isinstance(standing, Forward):
             # A bare postmaster cannot be queued: it has no domain, and would be nobody's destination.
-            return (recipient,) if home == recipient.address else (_to(home, original, recipient),)
+            return (_to(home, original, recipient),)
         if len(standing.targets) > 1 and not standing.commands:
             recipient = _without_success(recipient)
         expanded = [_to(target, original, recipient) for target in standing.targets]
         if standing.commands:
-            expanded.append(recipient if home == recipient.address else _to(home, original, recipient))
+            expanded.append(recipient if is_home else _to(home, original, recipient))
         return tuple(expanded)
 
     def hosts(self, domain: str) -> bool:

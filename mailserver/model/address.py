@@ -8,6 +8,7 @@ already checked.
 
 import re
 import unicodedata
+from functools import cached_property
 
 from attrs import frozen
 
@@ -44,7 +45,7 @@ class Address:
         """Whether the domain is an address literal (RFC 5321 §4.1.3)."""
         return self.domain.startswith("[")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The spelling under which a hosted mailbox is looked up: one mailbox has one key.
 
@@ -55,6 +56,10 @@ class Address:
 
     def __str__(self) -> str:
         """The address as it stands between angle brackets on the wire, quoted where it must be."""
+        return self._spelled
+
+    @cached_property
+    def _spelled(self) -> str:
         if self.is_null:
             return ""
         local = self.local

@@ -4,7 +4,7 @@ A bad command is one that no client of good faith sends: unknown, out of order, 
 as one that is refused by a rule.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mailserver.model.address import Address
 from mailserver.model.reply import BAD_ARGUMENT_501, Reply
@@ -41,8 +41,8 @@ class BadCommand(Refused):
 
 
 def understand(
-    parse: Callable[[bytes], tuple[Address, dict[str, str]]], argument: bytes, otherwise: Reply
-) -> tuple[Address, dict[str, str]]:
+    parse: Callable[[bytes], tuple[Address, Mapping[str, str]]], argument: bytes, otherwise: Reply
+) -> tuple[Address, Mapping[str, str]]:
     """Parse the argument of MAIL or RCPT; a bad address is answered with ``otherwise``."""
     try:
         return parse(argument)

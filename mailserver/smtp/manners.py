@@ -60,8 +60,9 @@ class MannersSession(AnsweringSession):
 
     def isTooMuch(self, verb: bytes) -> bool:
         """Count a command; whether it was one too many, and the session is over."""
-        if verb in _TO_NO_END:
-            self._patience.wasted()
+        if verb not in _TO_NO_END:
+            return False
+        self._patience.wasted()
         return self._isOver()
 
     def forgive(self) -> None:

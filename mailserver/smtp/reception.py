@@ -212,9 +212,10 @@ class Reception:
 
     def _is_to_report(self, named: Recipient, expanded: Sequence[Recipient]) -> bool:
         """Whether the alias is expanded in the queue, where reports are made: for "expanded" (RFC 3464)."""
-        asked = named.notify is not None and "SUCCESS" in named.notify
+        if named.notify is None or "SUCCESS" not in named.notify:
+            return False
         passed_on = any(one.notify == named.notify for one in expanded)
-        return asked and not passed_on and self._office.directory.hosts(named.address.domain)
+        return not passed_on and self._office.directory.hosts(named.address.domain)
 
     async def _take_later(
         self, room: Awaitable[bool], user: Address, recipients: Sequence[Recipient]

@@ -63,7 +63,7 @@ def begins_with_field(section: bytes) -> bool:
 
 def count_fields(section: bytes, name: str) -> int:
     """How many fields of that name there are."""
-    return sum(1 for _ in _named(name).finditer(section))
+    return len(_named(name).findall(section))
 
 
 def without(section: bytes, name: str, unwanted: Callable[[bytes], bool] = lambda value: True) -> bytes:

@@ -33,14 +33,17 @@ _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+")
 def spell_reply(reply: Reply) -> bytes:
     """The reply on the wire, its enhanced status code on each line (RFC 2034 §4)."""
     text = reply.text
-    if text.isascii() and text.isprintable():
-        texts = [text]
-    else:
-        texts = [_UNPRINTABLE.sub("?", line) for line in _LINE_END.split(text)]
     status = f"{reply.status} " if reply.status else ""
+    if text.isascii() and text.isprintable():
+        return _spell_line(f"{reply.code} {status}{text}")
+    texts = [_UNPRINTABLE.sub("?", line) for line in _LINE_END.split(text)]
     marks = "-" * (len(texts) - 1) + " "
-    lines = [f"{reply.code}{mark}{status}{text}".rstrip(" ") for mark, text in zip(marks, texts, strict=True)]
-    return b"".join(line[: _LONGEST_OUT - 2].encode("ascii") + b"\r\n" for line in lines)
+    lines = [f"{reply.code}{mark}{status}{text}" for mark, text in zip(marks, texts, strict=True)]
+    return b"".join(map(_spell_line, lines))
+
+
+def _spell_line(line: str) -> bytes:
+    return line.rstrip(" ")[: _LONGEST_OUT - 2].encode("ascii") + b"\r\n"
 
 
 class ReplyReader:

@@ -2,7 +2,8 @@
 
 Commands come as lines without their CRLF, from :class:`mailserver.wire.lines.Lines`; values come out.
 Whatever is wrong raises :class:`BadSyntax`, and nothing else is ever raised, in time linear in the line.
-Addresses and replies have modules of their own; their names are here, too.
+Addresses and replies have modules of their own; their names are here, too. The latest arguments of MAIL and
+RCPT are remembered, some hundreds of each, with what they mean: the same people are named again and again.
 
 Where the RFC is stricter than clients are, this is taken: blanks between ``FROM:`` or ``TO:`` and the path,
 more than one blank between parameters, and blanks at the end of the line. Angle brackets are insisted on:
@@ -10,8 +11,10 @@ without them it is anybody's guess where the address ends.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from types import MappingProxyType
 
 from attrs import frozen
 
@@ -49,14 +52,17 @@ __all__ = [
     "split_command",
 ]
 
-# Up to the first ">" outside quotes.
-_PATH = re.compile(rb'<(?:[^"<>\\\x00-\x20\x7f]|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*+")*+>')
+# Up to the first ">" outside quotes; behind it nothing, or parameters.
+_PATH = rb'(<(?:[^"<>\\\x00-\x20\x7f]|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*+")*+>)(?: (.*+))?'
+_FROM = re.compile(rb"(?i:FROM:) *+" + _PATH, re.DOTALL)
+_TO = re.compile(rb"(?i:TO:) *+" + _PATH, re.DOTALL)
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+")
 _VALUE = re.compile(r"[^\x00-\x20=\x7f-\x9f\u2028\u2029]++")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §4
 _CHUNK_SIZE = re.compile(rb"[0-9]{1,20}")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~.-]++")  # an atom, but for + and = (RFC 3461 §4.2)
 
+_REMEMBERED = 500
 _LONGEST_HELO = 255
 _NOT_IN_HELO = re.compile(r"[^\x21-\x7e]")
 _LONGEST_ENVID = 100  # RFC 3461 §4.4
@@ -140,19 +146,21 @@ def mend_helo(argument: bytes) -> str:
     return _NOT_IN_HELO.sub("-", argument[:_LONGEST_HELO].decode("ascii", "replace")) or "unknown"
 
 
-def parse_mail(argument: bytes) -> tuple[Address, dict[str, str]]:
+@lru_cache(_REMEMBERED)
+def parse_mail(argument: bytes) -> tuple[Address, Mapping[str, str]]:
     """The sender and the parameters of ``FROM:<path> …``: keyword in upper case → value, or ``""``."""
-    path, parameters = _split_path(argument, b"FROM:")
+    path, parameters = _split_path(argument, _FROM)
     return parse_reverse_path(path), _split_parameters(parameters)
 
 
-def parse_rcpt(argument: bytes) -> tuple[Address, dict[str, str]]:
+@lru_cache(_REMEMBERED)
+def parse_rcpt(argument: bytes) -> tuple[Address, Mapping[str, str]]:
     """The recipient and the parameters of ``TO:<path> …``, as in :func:`parse_mail`."""
-    path, parameters = _split_path(argument, b"TO:")
+    path, parameters = _split_path(argument, _TO)
     return parse_forward_path(path), _split_parameters(parameters)
 
 
-def mail_parameters(raw: dict[str, str], known: frozenset[str]) -> MailParameters:
+def mail_parameters(raw: Mapping[str, str], known: frozenset[str]) -> MailParameters:
     """What the parameters of MAIL mean.
 
     :param known: the keywords that are allowed now, of SIZE BODY SMTPUTF8 RET ENVID AUTH REQUIRETLS.
@@ -172,7 +180,7 @@ def mail_parameters(raw: dict[str, str], known: frozenset[str]) -> MailParameter
         )
 
 
-def rcpt_parameters(raw: dict[str, str], known: frozenset[str]) -> RcptParameters:
+def rcpt_parameters(raw: Mapping[str, str], known: frozenset[str]) -> RcptParameters:
     """What the parameters of RCPT mean; ``known`` may hold NOTIFY and ORCPT. Raises as above."""
     _refuse_unknown(raw, known)
     with _blaming_parameters():
@@ -195,14 +203,12 @@ def parse_bdat(argument: bytes) -> Chunk:
     return Chunk(int(size), word == b"LAST", word in (b"", b"LAST"))
 
 
-def _split_path(argument: bytes, prefix: bytes) -> tuple[str, str]:
-    if argument[: len(prefix)].upper() != prefix:
-        raise BadSyntax(f"no {prefix.decode()}")
-    argument = argument[len(prefix) :].lstrip(b" ")
-    match = _PATH.match(argument)
-    if not match or argument[match.end() : match.end() + 1] not in (b"", b" "):
+def _split_path(argument: bytes, pattern: re.Pattern[bytes]) -> tuple[str, str]:
+    match = pattern.fullmatch(argument)
+    if not match:
         raise BadSyntax("no path between angle brackets")
-    return _decode(match.group(), BadSyntax), _decode(argument[match.end() :], BadParameter)
+    path, parameters = match.groups()
+    return _decode(path, BadSyntax), _decode(parameters, BadParameter) if parameters else ""
 
 
 def _decode(octets: bytes, otherwise: type[BadSyntax]) -> str:
@@ -212,7 +218,7 @@ def _decode(octets: bytes, otherwise: type[BadSyntax]) -> str:
         raise otherwise("not in UTF-8") from None
 
 
-def _split_parameters(text: str) -> dict[str, str]:
+def _split_parameters(text: str) -> Mapping[str, str]:
     parameters: dict[str, str] = {}
     for word in text.split(" "):
         if not word:
@@ -224,7 +230,7 @@ def _split_parameters(text: str) -> dict[str, str]:
         if keyword in parameters:
             raise BadParameter("parameter given twice")
         parameters[keyword] = value
-    return parameters
+    return MappingProxyType(parameters)  # many are given the same
 
 
 @contextmanager
@@ -235,7 +241,7 @@ def _blaming_parameters() -> Iterator[None]:
         raise BadParameter(str(bad)) from None
 
 
-def _refuse_unknown(raw: dict[str, str], known: frozenset[str]) -> None:
+def _refuse_unknown(raw: Mapping[str, str], known: frozenset[str]) -> None:
     if not known.issuperset(raw):
         raise UnknownParameter("parameter not offered")
 
@@ -246,7 +252,7 @@ def _size(value: str) -> int:
     return int(value)
 
 
-def _word(raw: dict[str, str], keyword: str, words: tuple[str, ...]) -> str:
+def _word(raw: Mapping[str, str], keyword: str, words: tuple[str, ...]) -> str:
     """The value of a keyword, one of ``words``; empty where it is not given."""
     if keyword not in raw:
         return ""
@@ -255,7 +261,7 @@ def _word(raw: dict[str, str], keyword: str, words: tuple[str, ...]) -> str:
     return value
 
 
-def _flag(raw: dict[str, str], keyword: str) -> bool:
+def _flag(raw: Mapping[str, str], keyword: str) -> bool:
     if raw.get(keyword):
         raise BadSyntax(f"{keyword} takes no value")
     return keyword in raw

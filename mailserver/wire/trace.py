@@ -27,6 +27,7 @@ __all__ = [
     "return_path",
 ]
 
+_REMEMBERED = 200
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _NOT_IN_COMMENTS = re.compile(r"[^A-Za-z0-9._:,=+/ -]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -46,20 +47,21 @@ def received(
     if hidden:
         made_by = f"Received: by {by} with {origin.protocol} id {id}"
     elif origin.address:
-        first = f"Received: from {_helo(origin.helo)} ({_literal(origin.address)})"
-        tls = f"\r\n\t(using {_NOT_IN_COMMENTS.sub('?', origin.tls)})" if origin.tls else ""
-        made_by = f"{first}{tls}\r\n\tby {by} with {origin.protocol} id {id}"
+        client = _client(origin.helo, origin.address, origin.tls)
+        made_by = f"Received: from {client}\r\n\tby {by} with {origin.protocol} id {id}"
     else:
         made_by = f"Received: by {by} id {id}"
     reader = f"\r\n\tfor <{_harmless(recipient)}>" if recipient and recipient.is_ascii else ""
     return f"{made_by}{reader};\r\n\t{date(when)}\r\n".encode("ascii", "replace")
 
 
+@lru_cache(_REMEMBERED)
 def return_path(sender: Address) -> bytes:
     """The Return-Path field, which the host of final delivery writes."""
     return f"Return-Path: <{_harmless(sender)}>\r\n".encode()
 
 
+@lru_cache(_REMEMBERED)
 def delivered_to(address: Address) -> bytes:
     """The Delivered-To field: a message that comes back to where it has been shows that it loops."""
     return f"Delivered-To: {_harmless(address)}\r\n".encode()
@@ -133,6 +135,13 @@ class HeaderScan:
     def hops(self) -> int:
         """How many Received fields there are: the servers it came through (RFC 5321 §6.3)."""
         return len(_RECEIVED.findall(self._held))
+
+
+@lru_cache(_REMEMBERED)  # whoever brings much mail brings it under one name
+def _client(helo: str, address: str, tls: str) -> str:
+    """Whom a message comes from."""
+    using = f"\r\n\t(using {_NOT_IN_COMMENTS.sub('?', tls)})" if tls else ""
+    return f"{_helo(helo)} ({_literal(address)}){using}"
 
 
 def _helo(name: str) -> str:
