@@ -165,11 +165,11 @@ class DirectDraft:
         if not delivered:
             self._spooled.abandon()
             raise Undelivered(_telling(outcomes.values()))
-        others = tuple(one for one in envelope.recipients if one not in delivered)
-        if others:
-            await self._queue(evolve(envelope, recipients=others), content)
-        else:
+        if len(delivered) == len(outcomes):
             self._spooled.abandon()
+        else:
+            others = tuple(one for one in envelope.recipients if one not in delivered)
+            await self._queue(evolve(envelope, recipients=others), content)
         self._direct.record(envelope, content, delivered)
         return delivered
 

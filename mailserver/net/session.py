@@ -155,6 +155,9 @@ class Session:
     tls: str = ""
     """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty on a plain connection."""
 
+    mayPeerSpeak: bool = True
+    """Whether what comes is heard; not where the peer has to wait for our first word."""
+
     admission: Verdict
     """Whether there is room for one more; else the protocol class says so and closes."""
 
@@ -347,6 +350,9 @@ class Session:
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
+            return
+        if not self.mayPeerSpeak:
+            self.spokeTooEarly()
             return
         self._last_active = self.clock.seconds()
         if self._direct is not None:
@@ -563,6 +569,10 @@ class Session:
 
     def rawReceived(self, data: bytes) -> Awaitable[None] | None:
         """Input came while raw: at least one octet. All of it is the subclass's; see :meth:`endRaw`."""
+        raise NotImplementedError
+
+    def spokeTooEarly(self) -> None:
+        """The peer spoke when it may not: what it said is lost."""
         raise NotImplementedError
 
     def commandFailed(self) -> None:

@@ -19,9 +19,9 @@ from mailserver.smtp.answering import AnsweringSession
 from mailserver.smtp.patience import Patience
 from mailserver.smtp.reception import UnknownRecipient
 
-__all__ = ["MannersSession"]
+__all__ = ["TO_NO_END", "MannersSession"]
 
-_TO_NO_END = frozenset({b"EHLO", b"HELO", b"HELP", b"MAIL", b"NOOP", b"RSET", b"VRFY"})
+TO_NO_END = frozenset({b"EHLO", b"HELO", b"HELP", b"MAIL", b"NOOP", b"RSET", b"VRFY"})
 """Commands of which many do nothing where no message comes between them."""
 
 
@@ -42,6 +42,7 @@ class MannersSession(AnsweringSession):
             self._sayFarewell(reason, replies.TOO_MANY_CONNECTIONS_421, rule)
             self.closeSession()
         elif delay:
+            self.mayPeerSpeak = False
             self._waiting = self.clock.callLater(delay, self._opened)
         else:
             self._greet()
@@ -51,17 +52,12 @@ class MannersSession(AnsweringSession):
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def dataReceived(self, data: bytes) -> None:
-        if self._waiting is not None and self.isOpen:
-            self._sayFarewell("spoke before the greeting", replies.TOO_EARLY_554)
-            self.closeSession()
-            return
-        super().dataReceived(data)
+    def spokeTooEarly(self) -> None:
+        self._sayFarewell("spoke before the greeting", replies.TOO_EARLY_554)
+        self.closeSession()
 
-    def isTooMuch(self, verb: bytes) -> bool:
-        """Count a command; whether it was one too many, and the session is over."""
-        if verb not in _TO_NO_END:
-            return False
+    def isTooMuch(self) -> bool:
+        """Count a command of :data:`TO_NO_END`; whether it was one too many, and the session is over."""
         self._patience.wasted()
         return self._isOver()
 
@@ -81,6 +77,7 @@ class MannersSession(AnsweringSession):
 
     def _opened(self) -> None:
         self._waiting = None
+        self.mayPeerSpeak = True
         self._greet()
 
     async def _denyLater(self, unknown: UnknownRecipient, delay: float) -> None:

@@ -50,7 +50,7 @@ from mailserver.smtp.authentication import Logins
 from mailserver.smtp.commands import METHODS, BadCommand, refuse_argument, understand
 from mailserver.smtp.content import ContentSession
 from mailserver.smtp.login import LoginSession
-from mailserver.smtp.manners import MannersSession
+from mailserver.smtp.manners import TO_NO_END, MannersSession
 from mailserver.smtp.reception import Office, Reception, Refused, UnknownRecipient
 from mailserver.wire.lines import Flaw
 from mailserver.wire.smtp import (
@@ -122,7 +122,7 @@ class SMTPServer(MannersSession, ContentSession, LoginSession, ESMTP):
             return self.responseReceived(line)
         verb, argument = split_command(line)
         method = self.lookupMethod(verb)
-        if self.isTooMuch(verb):
+        if verb in TO_NO_END and self.isTooMuch():
             return None
         try:
             if method is None:

@@ -166,12 +166,16 @@ class StandingOrders:
 
     def concern(self, envelope: Envelope) -> bool:
         """Whether they keep the message from any of its recipients."""
-        if not self.rules and not self.paused:
-            return False
-        addresses = [recipient.address for recipient in envelope.recipients]
-        if EVERYTHING in self.paused or any(address.domain in self.paused for address in addresses):
+        if EVERYTHING in self.paused:
             return True
-        return any(rule.matches(envelope.sender, address) for rule in self.rules for address in addresses)
+        for recipient in envelope.recipients:
+            address = recipient.address
+            if address.domain in self.paused:
+                return True
+            for rule in self.rules:
+                if rule.matches(envelope.sender, address):
+                    return True
+        return False
 
 
 def read_orders(connection: sqlite3.Connection) -> StandingOrders:

@@ -38,7 +38,8 @@ _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 def spell_address(address: Address) -> str:
     """An address as text that :func:`read_address` reads back exactly: unquoted, always with its ``@``."""
-    return "" if address.is_null else f"{address.local}@{address.domain}"
+    local, domain = address.local, address.domain
+    return f"{local}@{domain}" if local or domain else ""
 
 
 def read_address(text: str) -> Address:
