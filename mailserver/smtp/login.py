@@ -39,7 +39,8 @@ class LoginSession(AnsweringSession):
     def __init__(self, service: str, logins: Logins | None) -> None:
         self.sender: Sender | None = None
         self._service = service
-        self._authentication = None if logins is None else Authentication(logins)
+        self._logins = logins
+        self._authentication: Authentication | None = None  # where AUTH has been said
         self._failed_logins = 0
 
     @property
@@ -49,17 +50,17 @@ class LoginSession(AnsweringSession):
 
     def mechanisms(self) -> list[bytes]:
         """What AUTH can be said with now; nothing if it cannot."""
-        if self._authentication is None or self.sender is not None:
+        if self._logins is None or self.sender is not None:
             return []
-        return [name.encode("ascii") for name in self._authentication.offered(self._client())]
+        return [name.encode("ascii") for name in Authentication(self._logins).offered(self._client())]
 
     def ext_AUTH(self, rest: bytes) -> Awaitable[None]:
         """RFC 4954 §4."""
-        authentication = self._authentication
-        if authentication is None:
+        if self._logins is None:
             raise BadCommand(replies.NOT_IMPLEMENTED_502)
         if not self._origin.helo or self.sender is not None or self.inTransaction:
             raise BadCommand(replies.BAD_SEQUENCE_503)
+        authentication = self._authentication = self._authentication or Authentication(self._logins)
         return self._authenticate(authentication, authentication.begin(rest, self._client()))
 
     def responseReceived(self, line: bytes) -> Awaitable[None]:

@@ -71,21 +71,17 @@ class MailboxCourier:
         if len(accounts) == 1:
             # Several share one copy, which cannot name each of them and must not name them to each other.
             header += delivered_to(next(iter(accounts)).address)
-        failures = await self._put(list(accounts.values()), content, header)
+        failures: Sequence[Exception | None]
+        try:
+            failures = await self._store.deliver_copies(list(accounts.values()), content, header)
+        except CancelledError:
+            raise
+        except Exception as problem:
+            failures = [problem] * len(accounts)
         for recipient, failure in zip(accounts, failures, strict=True):
             if failure is not None:
                 outcomes[recipient] = _outcome(envelope, recipient, failure)
         return outcomes
-
-    async def _put(
-        self, accounts: Sequence[Account], content: IContent, header: bytes
-    ) -> Sequence[Exception | None]:
-        try:
-            return await self._store.deliver_copies(accounts, content, header)
-        except CancelledError:
-            raise
-        except Exception as problem:
-            return [problem] * len(accounts)
 
 
 def _outcome(envelope: Envelope, recipient: Recipient, failure: Exception) -> Outcome:
