@@ -39,6 +39,11 @@ class HeaderSection:
             return data
         held = self._held
         before = len(held)
+        if not before and 0 <= (end := header_end(data)) <= self._limit:
+            # Nearly always: all of it in one piece, which need not be copied to be looked through.
+            held += data[:end]
+            self.finished = True
+            return data[end:]
         held += data[: self._limit + 1 - before]
         end = header_end(held, max(before - 3, 0))  # the empty line may have begun there
         self.overlong = len(held) > self._limit and not 0 <= end <= self._limit
