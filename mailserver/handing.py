@@ -11,7 +11,8 @@ number that the answer bears, then the octets. Answers come many to a frame. All
 turn of the reactor leaves together.
 
 Either end may go. Whoever asked is then told that there is trouble; what was handed over may be durable all
-the same. Who lets answers lie until they are a megabyte is given up, and so is who sends what is no frame.
+the same. Who lets a megabyte of answers lie and asks for more is given up, and so is who sends what is no
+frame.
 """
 
 import marshal
@@ -24,7 +25,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -41,6 +42,7 @@ _MOST_IN_PIECE = MOST_OCTETS - 1024
 _MOST_UNREAD = 1024 * 1024
 _LENGTHS = struct.Struct("!II")
 _LENGTH = struct.Struct("!I")
+_LONGEST_TEXT = 300
 _MOST_PARTS = 512
 _READ = 64 * 1024
 _USUAL = 512 * 1024
@@ -62,8 +64,8 @@ def spell_failure(failure: Exception | None) -> tuple[str, str] | None:
         return None
     for name, kind in _FAILURES.items():
         if isinstance(failure, kind):
-            return name, str(failure)
-    return "trouble", f"{type(failure).__name__}: {failure}"
+            return name, str(failure)[:_LONGEST_TEXT]
+    return "trouble", f"{type(failure).__name__}: {failure}"[:_LONGEST_TEXT]
 
 
 def read_failure(spelled: Sequence[str] | None) -> Exception | None:
@@ -91,6 +93,7 @@ class Outlet:
         self._handle = handle
         self._numbers = count(1)
         self._asked: dict[int, Deferred[Any]] = {}
+        self._settled: list[Deferred[None]] = []
         self._parts: deque[bytes | memoryview] = deque()
         self._is_leaving = False
         self._received = b""
@@ -121,11 +124,11 @@ class Outlet:
         return asked
 
     async def settle(self) -> None:
-        """Return when all that was handed over is answered."""
-        waiting = [Deferred[None]() for _ in self._asked]
-        for asked, settled in zip(list(self._asked.values()), waiting, strict=True):
-            _ = asked.addBoth(_pass_on, settled)
-        await DeferredList(waiting)
+        """Return when all that was handed over is answered, also that for which nobody waits any more."""
+        if self._asked:
+            settled: Deferred[None] = Deferred()
+            self._settled.append(settled)
+            await settled
 
     def close(self) -> None:
         """Hand over nothing more. What has not been answered has failed."""
@@ -139,6 +142,7 @@ class Outlet:
         for waiting in asked.values():
             if not waiting.called:
                 waiting.errback(StorageTrouble("the process that stores is gone"))
+        self._settle()
 
     # --- what the reactor calls
 
@@ -185,6 +189,13 @@ class Outlet:
         asked = self._asked.pop(number, None)  # none, where the last one closed this
         if asked is not None and not asked.called:
             asked.callback(answer)
+        if not self._asked:
+            self._settle()
+
+    def _settle(self) -> None:
+        settled, self._settled = self._settled, []
+        for waiting in settled:
+            waiting.callback(None)
 
     def _leave(self) -> None:
         if self._handle.fileno() < 0:
@@ -211,11 +222,6 @@ class Outlet:
             if sent:
                 parts[0] = memoryview(parts[0])[sent:]
         return True
-
-
-def _pass_on(result: Any, settled: "Deferred[None]") -> Any:
-    settled.callback(None)
-    return result
 
 
 class _Inlet:
@@ -280,6 +286,8 @@ class _Inlet:
 
     def answer(self, answers: list[tuple[int, Any]]) -> bool:
         """Answer pieces, now or when there is room; whether it is worth going on."""
+        if len(self._unsent) > _MOST_UNREAD:
+            return False  # of what it was told before: this answer alone may be longer
         spelled = marshal.dumps(answers)
         self._unsent += _LENGTH.pack(len(spelled)) + spelled
         return self.send()
@@ -293,7 +301,7 @@ class _Inlet:
         except OSError:
             return False
         self._unsent = self._unsent[sent:]
-        return len(self._unsent) <= _MOST_UNREAD
+        return True
 
     def close(self) -> None:
         self._handle.close()

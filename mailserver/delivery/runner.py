@@ -201,9 +201,13 @@ class Runner:
                 self._queue.release(duty)  # interrupted before anything was known
                 return
             if self._unrecorded < _MOST_UNRECORDED and went_well(outcomes):
+                self._adapt(duty, outcomes)
                 has_slot = False
                 self._leave(duty)
-            await self._conclude(duty, outcomes, content)
+            due = await self._record(duty, outcomes, content)
+            if has_slot:
+                self._adapt(duty, outcomes)
+            await self._learn(duty, outcomes, 0.0 if due is None else due - self._time.now())
         finally:
             if has_slot:
                 self._leave(duty)
@@ -216,9 +220,10 @@ class Runner:
         finally:
             self._attempts.discard(attempting)
 
-    async def _conclude(
+    async def _record(
         self, duty: Duty, outcomes: Mapping[Recipient, Outcome], content: IContent | None
-    ) -> None:
+    ) -> float | None:
+        """See :meth:`Recorder.record`; whoever is due by it is looked for then."""
         self._unrecorded += 1
         try:
             due = await self._recorder.record(duty, outcomes, content)
@@ -226,15 +231,20 @@ class Runner:
             self._unrecorded -= 1
         if due is not None:
             self._ring_in(due - self._time.now())
-        await self._learn(duty, outcomes, 0.0 if due is None else due - self._time.now())
+        return due
+
+    def _adapt(self, duty: Duty, outcomes: Mapping[Recipient, Outcome]) -> None:
+        """Give the destination more slots, or fewer, while the duty still has its own."""
+        well = _tells(duty, outcomes)
+        if well is not None:
+            for begun in self._slots.learn(duty.destination, well):
+                self._begin(begun)
 
     async def _learn(self, duty: Duty, outcomes: Mapping[Recipient, Outcome], rest: float) -> None:
-        """Draw the conclusions about the destination. What the administrator rerouted says nothing of it."""
-        well = went_well(outcomes)
-        if well is None or any(waiting.reroute for waiting in duty.waiting):
+        """Draw the conclusions about the destination."""
+        well = _tells(duty, outcomes)
+        if well is None:
             return
-        for begun in self._slots.learn(duty.destination, well):
-            self._begin(begun)
         if not well:
             self.destinations.failed(duty.destination, next(iter(outcomes.values())).reply, rest)
             for parked in self._slots.withdraw(duty.destination):
@@ -287,6 +297,11 @@ class Runner:
             await self._idle.addTimeout(most, self._time.timers)
         except TimeoutError:
             self._idle = None
+
+
+def _tells(duty: Duty, outcomes: Mapping[Recipient, Outcome]) -> bool | None:
+    """How it went with the destination. What the administrator rerouted says nothing of it."""
+    return None if any(waiting.reroute for waiting in duty.waiting) else went_well(outcomes)
 
 
 def _tell(failure: Failure, duty: Duty) -> None:

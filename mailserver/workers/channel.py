@@ -88,8 +88,13 @@ class Channel(Protocol):
         self._leaving = None
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            frame = marshal.dumps(waiting)
             assert self.transport is not None
+            try:
+                frame = marshal.dumps(waiting)
+            except ValueError:
+                self._log.failure("something cannot be said to the other process: the channel is closed")
+                self.abort()
+                return
             self.transport.writeSequence((len(frame).to_bytes(_LENGTH, "big"), frame))
         if self._finishing and not self._blocked:
             transport: Any = self.transport

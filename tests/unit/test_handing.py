@@ -23,6 +23,7 @@ from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
         (StorageFull("No space left"), StorageFull, "No space left"),
         (StorageTrouble("EIO"), StorageTrouble, "EIO"),
         (KeyError("x"), StorageTrouble, "KeyError: 'x'"),
+        (StorageTrouble("x" * 5000), StorageTrouble, "x" * 300),
     ],
 )
 def test_a_failure_comes_as_it_went(failure: Exception, kind: type[Exception], text: str) -> None:
@@ -140,10 +141,15 @@ class HandingTests(TestCase):
         self.gate.clear()
         asked = outlet.hand_over("one", b"")
         settled = Deferred.fromCoroutine(outlet.settle())
+        given_up = outlet.hand_over("two", b"")
+        given_up.cancel()
+        with pytest.raises(CancelledError):
+            await given_up
         assert not settled.called
         self.gate.set()
         await settled
         assert await asked == ["one", 0]
+        assert outlet._asked == {}
 
     # --- either end goes
 
@@ -268,6 +274,13 @@ class HandingTests(TestCase):
         outlet._asked = {n: Deferred() for n in range(count)}
         for asked in list(outlet._asked.values()):
             assert await asked == ["x" * 100, 0]
+
+    async def test_a_long_answer_is_no_fault_of_who_asked(self):
+        batcher = self.batcher()
+        batcher._spell = lambda job, result: "x" * 3_000_000
+        outlet = self.outlet(batcher)
+        assert len(await outlet.hand_over("one", b"")) == 3_000_000
+        assert len(await outlet.hand_over("two", b"")) == 3_000_000
 
     async def test_what_is_too_large_is_refused_here(self):
         self.patch(handing, "_MOST_IN_PIECE", 1000)

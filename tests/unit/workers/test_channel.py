@@ -91,6 +91,20 @@ def test_nonsense_ends_it(said: bytes, request: pytest.FixtureRequest) -> None:
     assert heard == []
 
 
+def test_what_cannot_be_said_ends_it(request: pytest.FixtureRequest) -> None:
+    from twisted.logger import globalLogPublisher
+
+    events: list[object] = []
+    globalLogPublisher.addObserver(events.append)
+    request.addfinalizer(lambda: globalLogPublisher.removeObserver(events.append))
+    clock, channel, transport = connected()
+    channel.say("news", object())
+    clock.advance(0)
+    assert transport.aborted
+    assert transport.value() == b""
+    assert events
+
+
 def test_a_side_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel_module, "MOST_WAITING", 10)
     monkeypatch.setattr(channel_module, "_SLOW", 5)
