@@ -110,6 +110,10 @@ class Parrot(Session, Protocol):
             raise
         self.reply(b"done\r\n")
 
+    def on_lasting(self) -> Awaitable[None]:
+        self.outlastPeer()
+        return self.on_slow()
+
     def on_deferred(self) -> "Deferred[None]":
         waiter: Deferred[None] = Deferred()
         self.slow.append(waiter)
@@ -434,6 +438,19 @@ class EndTests(SessionCase):
         assert self.transport.value() == b""
         assert len(self.session.lost) == 1
         assert self.session not in self.factory.sessions
+
+    def test_one_that_is_to_outlast_the_peer_is_not(self) -> None:
+        self.say(b"lasting\r\n")
+        self.lose()
+        assert self.session.cancelled == 0
+        self.session.slow[0].callback(None)
+        assert self.transport.value() == b""
+
+    def test_the_one_after_it_is(self) -> None:
+        self.say(b"lasting\r\nslow\r\n")
+        self.session.slow[0].callback(None)
+        self.lose()
+        assert self.session.cancelled == 1
 
     def test_half_close_gets_all_replies(self) -> None:
         self.say(b"slow\r\nb\r\n")

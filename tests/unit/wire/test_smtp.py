@@ -269,6 +269,13 @@ def test_the_parameters_are_to_blame(argument: bytes) -> None:
     assert not isinstance(caught.value, BadParameter)
 
 
+def test_what_is_remembered_of_an_argument_cannot_be_changed() -> None:
+    address, parameters = parse_mail(b"FROM:<a@d> SIZE=1")
+    with pytest.raises(TypeError):
+        parameters["SIZE"] = "2"  # type: ignore[index]
+    assert parse_mail(b"FROM:<a@d> SIZE=1") == (address, {"SIZE": "1"})
+
+
 @pytest.mark.parametrize(
     ("argument", "name"),
     [(b"", "unknown"), (b"My Printer", "My-Printer"), (b"a\xffb\x1b", "a-b-"), (b"x" * 300, "x" * 255)],
