@@ -68,7 +68,8 @@ def shares(stacks: Iterable[str]) -> Shares:
 def _part(frames: list[str]) -> str:
     for frame in reversed(frames):
         _, found, rest = frame.rpartition("mailserver/")
-        if found and rest.endswith(".py"):
+        # Below a worker's first function is Twisted's loop, as below twistd's in its parent.
+        if found and rest.endswith(".py") and rest != "workers/worker.py":
             return rest.partition("/")[0].removesuffix(".py")
     return "Twisted" if any("twisted/" in frame for frame in frames) else "other"
 

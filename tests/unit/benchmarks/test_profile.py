@@ -11,7 +11,8 @@ def test_a_sample_counts_for_our_innermost_function_and_for_the_innermost_of_all
         [
             f"{_LOOP};{_SERVER};loads (/usr/lib/python3.11/json/__init__.py:30) 3",
             f"{_LOOP};{_SERVER};match (/srv/mailserver/access/networks.py:5) 2",
-            f"{_LOOP};doPoll (x/site-packages/twisted/internet/epollreactor.py:7) 4",
+            f"{_LOOP};doPoll (x/site-packages/twisted/internet/epollreactor.py:7) 3",
+            f"main (/srv/mailserver/workers/worker.py:9);{_LOOP};doPoll (x/site-packages/twisted/internet/epollreactor.py:7) 1",
             "start (/usr/lib/python3.11/site.py:1);fire (/srv/mailserver/journal.py:9) 1",
             "collect (/usr/lib/python3.11/gc.py:1) 1",
         ]
