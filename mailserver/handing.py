@@ -96,7 +96,7 @@ class Outlet:
         self._settled: list[Deferred[None]] = []
         self._parts: deque[bytes | memoryview] = deque()
         self._is_leaving = False
-        self._received = b""
+        self._received = bytearray()
         reactor.addReader(self)
 
     def hand_over(self, facts: Any, octets: bytes) -> "Deferred[Any]":
@@ -169,15 +169,16 @@ class Outlet:
         if not data:
             self.connectionLost()
             return
-        received = self._received + data
+        received = self._received
+        received += data
         while len(received) >= _LENGTH.size:
             end = _LENGTH.size + _LENGTH.unpack_from(received)[0]
             if len(received) < end:
                 break
-            for number, answer in marshal.loads(received[_LENGTH.size : end]):  # noqa: S302 - our own
+            answers = marshal.loads(received[_LENGTH.size : end])  # noqa: S302 - our own
+            del received[:end]
+            for number, answer in answers:
                 self._answered(number, answer)
-            received = received[end:]
-        self._received = received
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The other end has gone; also called by the reactor, when it finds so itself."""
@@ -232,7 +233,7 @@ class _Inlet:
         self._handle = handle
         self._buffer = bytearray(_USUAL)
         self._filled = 0
-        self._unsent = b""
+        self._unsent = bytearray()
         self.number = handle.fileno()
 
     def receive(self) -> list[tuple[int, Any, bytes]] | None:
@@ -300,7 +301,7 @@ class _Inlet:
             sent = 0
         except OSError:
             return False
-        self._unsent = self._unsent[sent:]
+        del self._unsent[:sent]
         return True
 
     def close(self) -> None:
