@@ -17,7 +17,7 @@ __all__ = ["parse_authors"]
 
 _MOST = 20
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_QUOTED = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
 _BLANK = re.compile(r"[ \t\r\n]++")
 _TEXT = re.compile(r"[^\"()<>,:;\\ \t\r\n]++")
 _IN_COMMENT = re.compile(r"[()]|\\.", re.DOTALL)

@@ -86,7 +86,7 @@ def authserv_id(value: bytes) -> bytes:
 
 @cache
 def _named(name: str) -> re.Pattern[bytes]:
-    pattern = rb"^%b[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n" % re.escape(name.encode("ascii"))
+    pattern = rb"^%b[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)\r\n(?![ \t])" % re.escape(name.encode("ascii"))
     return re.compile(pattern, re.IGNORECASE | re.MULTILINE)
 
 

@@ -45,7 +45,7 @@ _LEAST, _MOST = 4096, 10_000_000  # RFC 7677 §4; above, no client has the patie
 _SALT = 16
 
 _FIRST = re.compile(
-    rb"(?P<gs2>(?:n|y|p=(?P<type>[A-Za-z0-9.-]{1,40})),(?:a=(?P<whom>[^,\0]++))?,)(?P<bare>n=(?P<name>[^,\0]++),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]++)(?:,[A-Za-z]=[^,\0]++)*+)"
+    rb"(?P<gs2>(?:n|y|p=(?P<type>[A-Za-z0-9.-]{1,40})),(?:a=(?P<whom>[^,\0]++))?,)(?P<bare>n=(?P<name>[^,\0]++),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]++)(?:,[A-Za-z]=[^,\0]++)*)"
 )
 _FINAL = re.compile(
     rb"(?P<bare>c=(?P<binding>[A-Za-z0-9+/=]++),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]++)(?:,[A-Za-z]=[^,\0]++)*?),p=(?P<proof>[A-Za-z0-9+/=]++)"

@@ -95,7 +95,7 @@ def header_end(data: bytes | bytearray, start: int = 0) -> int:
 
 def field_values(header: bytes, name: str) -> list[bytes]:
     """The bodies of all fields of that name, in order, unfolded, without blanks around them."""
-    pattern = rb"^%b[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)" % re.escape(name.encode("ascii"))
+    pattern = rb"^%b[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)" % re.escape(name.encode("ascii"))
     found = re.findall(pattern, header, re.IGNORECASE | re.MULTILINE)
     return [value.replace(b"\r\n", b"").strip(b" \t") for value in found]
 
