@@ -20,8 +20,6 @@ an attacker behind it could disagree about the end, there would be smuggling aga
 behind a CRLF only. A device that does not even end its commands with CRLF is not understood.
 """
 
-import re
-
 __all__ = ["Chunks", "Stuffer", "Unstuffer", "WireForm", "stuffed"]
 
 _END = b"\r\n.\r\n"
@@ -161,17 +159,10 @@ def _held_back(data: bytes) -> int:
     return 0
 
 
-_HARMLESS = bytes(octet for octet in range(256) if octet not in b"\0\r\n")
-
-
-_BARE_CR = re.compile(rb"\r(?!\n)")
-
-
 def _has_bad_octet(content: bytes) -> bool:
-    # What is left without the harmless ones must be CR and LF in turn, and no CR may have had others between
-    # it and its LF. To look for such a one takes half the time of counting the pairs.
-    left = content.translate(None, _HARMLESS)
-    return left != b"\r\n" * (len(left) // 2) or _BARE_CR.search(content) is not None
+    # What lost its CRs and got one before each LF has them in pairs only: it is what it was only if that had.
+    # Single octets are found so quickly that this takes less time than to look for what is wrong.
+    return content.replace(b"\r", b"").replace(b"\n", b"\r\n") != content or b"\0" in content
 
 
 class Stuffer:
