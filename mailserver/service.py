@@ -40,6 +40,7 @@ from mailserver.machine.counters import Counters, Ledger
 from mailserver.machine.front import Front
 from mailserver.machine.storage import Storage
 from mailserver.net.certificates import BadCertificate
+from mailserver.net.reactor import shorten
 from mailserver.settings import as_begun, unable, unchangeable, unwise, worker_count
 from mailserver.spool.schema import SpoolUnusable
 from mailserver.state import StateDirectory, StateInUse, await_orphans, user_of
@@ -83,6 +84,7 @@ def makeService(options: Options) -> "MailServer":
         _refuse(*errors.problems)
     # Deadlines must not move when somebody sets the clock. Calendar time is always asked for as such.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    shorten(reactor)
     return MailServer(reactor, config, log_of(options.parent or {}, reactor.callFromThread))  # type: ignore[attr-defined]
 
 

@@ -33,6 +33,7 @@ from mailserver.machine.front import Front
 from mailserver.machine.storage import Finished, Holdings
 from mailserver.mailboxes.store import MailStore
 from mailserver.net.certificates import BadCertificate
+from mailserver.net.reactor import shorten
 from mailserver.spool.entrance import Entrance
 from mailserver.spool.opening import CONTENT
 from mailserver.spool.orders import StandingOrders
@@ -224,6 +225,7 @@ def main() -> NoReturn:
 
     reactor: Any = installed
     reactor.seconds = time.monotonic  # as in the parent, whose times are told
+    shorten(reactor)
     for ours in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ours, signal.SIG_IGN)
     channel = Channel(reactor)
