@@ -6,9 +6,10 @@ is delivered where that directory is durable too.
 Where a file system cannot link, or a mailbox lies on another one, that mailbox gets a copy of its own.
 
 :func:`commit` takes all messages that wait through each of these steps together: what one of them meets does
-not touch the others, nor one mailbox's trouble another's. From :data:`GROUP` files on, one ``syncfs`` stands
-in for their ``fsync``; where it fails each is synced by itself, to know whose the trouble is. Until it is
-linked a message is litter that no client sees; what fails is taken back whole.
+not touch the others, nor one mailbox's trouble another's. Where that is the better way
+(:mod:`~mailserver.mailboxes.ways`), one ``syncfs`` stands in for their ``fsync``; where it fails each is
+synced by itself, to know whose the trouble is. Until it is linked a message is litter that no client sees;
+what fails is taken back whole.
 
 One sync behind all of it would do for what is acknowledged, but contents come before names: with delayed
 allocation (ext4, XFS) a name may reach the disk seconds before what it names, and after a power cut the
@@ -30,7 +31,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,10 +40,10 @@ from mailserver.interfaces import StorageFull, StorageTrouble
 from mailserver.mailboxes import filenames, quota
 from mailserver.mailboxes.maildir import Disk, sync_directory
 from mailserver.mailboxes.quota import Limit, Use
+from mailserver.mailboxes.ways import Ways
 
-__all__ = ["GROUP", "Copy", "Incoming", "attempt", "commit", "trouble_of"]
+__all__ = ["Copy", "Incoming", "attempt", "commit", "trouble_of"]
 
-GROUP = 4
 _NOTHING = Use()
 _GONE = (FileNotFoundError, NotADirectoryError)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -401,11 +402,14 @@ def commit(
     disk: Disk,
     prepare: Callable[[Path], None],
     mend: Callable[[Path], None] | None = None,
+    contents: Ways | None = None,
+    names: Ways | None = None,
 ) -> list[list[Exception | None]]:
     """Deliver all of them; return, for each copy of each, ``None`` or why it is not delivered.
 
     :param prepare: sees to it that a Maildir exists; need not look again at one that it knows.
     :param mend: the same for one that is missing, whatever is known of it; ``None``: as ``prepare``.
+    :param contents: what is known of how files are best made durable; ``names``: of directories.
     """
     mend = mend or prepare
     _prepare(waiting, prepare)
@@ -415,10 +419,10 @@ def commit(
         except Exception as error:
             _fail(incoming.going, error)
     going = [incoming for incoming in waiting if incoming.going]
-    unsynced = _secure_contents(going)
+    unsynced = _secure_contents(going, contents or Ways(None))
     for incoming in going:
         incoming.publish(mend)
-    _sync(going, unsynced, disk)
+    _sync(going, unsynced, disk, names or Ways(None))
     for incoming in waiting:
         incoming.end()
     return [[copy.failure for copy in incoming.copies] for incoming in waiting]
@@ -459,7 +463,7 @@ def _fail(copies: Sequence[Copy], error: Exception) -> None:
             copy.fail(error)
 
 
-def _secure_contents(going: Sequence[Incoming]) -> list[Incoming]:
+def _secure_contents(going: Sequence[Incoming], ways: Ways) -> list[Incoming]:
     """See that no name can reach the disk before what it names; return what is not durable by that."""
     groups: dict[int | None, list[Incoming]] = {}
     for incoming in going:
@@ -469,10 +473,17 @@ def _secure_contents(going: Sequence[Incoming]) -> list[Incoming]:
         if device is not None and members[0].keeps_order:
             _write_back(members)
             unsynced += [incoming for incoming in members if not incoming.is_durable]
-        elif device is None or len(members) < GROUP or not _succeeds(members[0].harden_group):
-            for incoming in members:
-                attempt(incoming.harden, incoming.copies)
+        elif device is None:
+            _harden_each(members)
+        else:
+            together = partial(_succeeds, members[0].harden_group)
+            ways.harden(len(members), together, partial(_harden_each, members))
     return unsynced
+
+
+def _harden_each(members: Iterable[Incoming]) -> None:
+    for incoming in members:
+        attempt(incoming.harden, incoming.copies)
 
 
 def _write_back(members: Sequence[Incoming]) -> None:
@@ -495,18 +506,24 @@ class _Rest:
         self.files: list[Incoming] = []
         self.folders: dict[str, list[Copy]] = {}
 
-    def sync(self, in_one_go: bool) -> None:
-        """All together, or each by itself: of a few files the first one's commit takes the others along."""
-        most = max(len(self.files), len(self.folders))
-        if in_one_go and most >= GROUP and _succeeds(self._anyone.harden_group):
+    def sync(self, ways: Ways | None) -> None:
+        """All together, or each by itself: of a few files the first one's commit takes the others along.
+
+        :param ways: ``None``: together cannot be.
+        """
+        if ways is None:
+            self._sync_each()
             return
-        for incoming in self.files:
-            attempt(incoming.harden, incoming.copies)
+        most = max(len(self.files), len(self.folders))
+        ways.harden(most, partial(_succeeds, self._anyone.harden_group), self._sync_each)
+
+    def _sync_each(self) -> None:
+        _harden_each(self.files)
         for folder, copies in self.folders.items():
             attempt(partial(sync_directory, folder, self._disk), copies)
 
 
-def _sync(going: Sequence[Incoming], unsynced: Sequence[Incoming], disk: Disk) -> None:
+def _sync(going: Sequence[Incoming], unsynced: Sequence[Incoming], disk: Disk, ways: Ways) -> None:
     """Make the names in every folder durable, and those contents that are not.
 
     What could be linked lies on the file system that it was written to.
@@ -523,7 +540,7 @@ def _sync(going: Sequence[Incoming], unsynced: Sequence[Incoming], disk: Disk) -
                 rest = rests[device] = _Rest(disk, incoming)
             rest.folders.setdefault(copy.folder, []).append(copy)
     for device, rest in rests.items():
-        rest.sync(in_one_go=device is not None)
+        rest.sync(None if device is None else ways)
 
 
 def _succeeds(step: Callable[[], object]) -> bool:

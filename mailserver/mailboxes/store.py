@@ -35,6 +35,7 @@ from mailserver.mailboxes.maildir import THE_DISK, Disk
 from mailserver.mailboxes.maildrop import Maildrop
 from mailserver.mailboxes.quota import Limit, Use
 from mailserver.mailboxes.remembered import Remembered
+from mailserver.mailboxes.ways import Ways
 from mailserver.threads import Busy, CallFromThread, Pool
 
 __all__ = ["MailStore"]
@@ -100,6 +101,7 @@ class MailStore:
         self._writer: OpenBatcher[Incoming, list[Exception | None]] = OpenBatcher(
             "mailbox-writer", self._commit, call, self._read_handed, self._spell_handed, _GROUP
         )
+        self._ways = Ways(), Ways()  # to make contents durable, and their names
         self._pool = Pool("mailbox", _READERS, call)
         self._uses: dict[str, tuple[float, Use]] = {}
         self.keep_deleted = 0
@@ -273,7 +275,8 @@ class MailStore:
 
     def _commit(self, waiting: Sequence[Incoming]) -> Sequence[list[Exception | None]]:
         today = self._today()
-        return commit(waiting, self._disk, partial(self._prepare_daily, today), self._prepare)
+        daily = partial(self._prepare_daily, today)
+        return commit(waiting, self._disk, daily, self._prepare, *self._ways)
 
     def _prepare_daily(self, today: date, directory: Path) -> None:
         if self._swept.get(directory) != today:

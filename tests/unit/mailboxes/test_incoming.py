@@ -11,10 +11,11 @@ from attrs import evolve
 
 from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
 from mailserver.mailboxes import maildir
-from mailserver.mailboxes.incoming import GROUP, Copy, Incoming, commit
+from mailserver.mailboxes.incoming import Copy, Incoming, commit
 from mailserver.mailboxes.maildir import THE_DISK, Disk
 from mailserver.mailboxes.quota import Limit
 from mailserver.mailboxes.renaming import find_rename
+from mailserver.mailboxes.ways import GROUP
 
 _NONE = Limit()
 TEXT = b"Subject: x\r\n\r\ntext\r\n"

@@ -250,17 +250,25 @@ class Deliveries(StoreCase):
         def write_back(fd: int, wait: bool) -> None:
             steps.append("write back")
 
-        disk = evolve(LINKING, fsync=fsync, link=link, write_back=write_back)
+        def syncfs(fd: int) -> None:
+            steps.append("sync all")
+
+        disk = evolve(LINKING, fsync=fsync, syncfs=syncfs, link=link, write_back=write_back)
         store = self.make(evolve(disk, keeps_order=lambda fd, device: False))
         await store.deliver(ALICE, Content(BODY), HEADER)
         # The directories that were made (each by its parent), then the file, its name, and that name's durability.
         made = ["sync mail", "sync example", *["sync alice"] * 3]
-        assert steps[1:] == [*made, "sync 1700000000", "link", "sync new"]
+        assert steps[1:] == [*made, "sync all", "link", "sync all"]
         shutil.rmtree(self.root)
         steps.clear()
         store = self.make(evolve(disk, keeps_order=lambda fd, device: True))
         await store.deliver(ALICE, Content(BODY), HEADER)
-        assert steps[1:] == [*made, "write back", "link", "sync 1700000000", "sync new"]
+        assert steps[1:] == [*made, "write back", "link", "sync all"]
+        shutil.rmtree(self.root)
+        steps.clear()
+        store = self.make(evolve(disk, syncfs=None))
+        await store.deliver(ALICE, Content(BODY), HEADER)
+        assert steps[1:] == [*made, "sync 1700000000", "link", "sync new"]
 
     async def test_a_corrupt_maildir_is_set_aside_and_said(self) -> None:
         said: list[Any] = []
@@ -329,7 +337,8 @@ class Faults(StoreCase):
         self.files()[0].unlink()
         for after in (0, 1):  # the file's, the directory's
             for streamed in (False, True):
-                disk = evolve(THE_DISK, fsync=failing(errno.EIO, 1, after)(os.fsync))
+                fsync = failing(errno.EIO, 1, after)(os.fsync)
+                disk = evolve(THE_DISK, fsync=fsync, syncfs=failing(errno.EIO, 99)(os.fsync))
                 store = self.make(disk)
                 waiting = self.run_(store.deliver(ALICE, Content(BODY, streamed), HEADER))
                 await self.assertFailure(waiting, StorageTrouble)
