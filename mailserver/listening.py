@@ -9,8 +9,9 @@ have: every connection is one. When even that is not enough, Twisted keeps one i
 and drops the connections that are too many, so that nobody waits in vain and nothing spins.
 
 Several processes may take connections from the same sockets: one binds them and takes none itself, the
-others adopt them. Each takes one connection, or gives the others a moment when it has more than its share,
-and serves those it has before it takes the next: so a rush is shared out, and who is busy gets less of it.
+others adopt them. Each takes one connection, or first gives the others a moment to take it, as its courtesy
+bids, and serves those it has before it takes the next: so a rush is shared out, and who is busy gets less of
+it.
 """
 
 import os
@@ -39,8 +40,8 @@ __all__ = ["Door", "Listeners", "open_many_files"]
 _QUEUE = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own, ``net.core.somaxconn``."""
 
-_MOMENT = 0.001
-"""Seconds that a process with more than its share of the sessions gives the others to be faster."""
+_TURN = 0.2
+"""Seconds within which a reactor that is busy comes round to a port."""
 
 _BREATH = 1.0
 """Seconds until a process without a file to spare looks whether it has one."""
@@ -67,6 +68,10 @@ class Door:
 
     listen: Listen
     family: int
+
+
+Courtesy = Callable[[], float]
+"""Tells the seconds that others get to take what waits at a door before we do; 0: we are as good as any."""
 
 
 class Listeners:
@@ -113,10 +118,10 @@ class Listeners:
         """The sockets that are bound, each with its file descriptor."""
         return [(Door(listen, _family(port)), _descriptor(port)) for listen, port in self._ports]
 
-    def adopt(self, doors: Iterable[tuple[Door, int]], is_crowded: Callable[[], bool]) -> None:
+    def adopt(self, doors: Iterable[tuple[Door, int]], courtesy: Callable[[Door], Courtesy | None]) -> None:
         """Take connections from sockets that another process has bound. Their descriptors become ours.
 
-        :param is_crowded: whether we have more than our share of all sessions.
+        :param courtesy: at each door; ``None``: it is not for others.
         """
         for door, descriptor in doors:
             factory = self._factory(door.listen)
@@ -125,7 +130,8 @@ class Listeners:
                 port = _UNIXPort(self._reactor, descriptor, factory)
             else:
                 port = self._reactor.adoptStreamPort(descriptor, door.family, factory)
-                _Courtesy(port, self._reactor, is_crowded).begin()
+                if (its := courtesy(door)) is not None:
+                    _Polite(port, self._reactor, its).begin()
                 os.close(descriptor)  # the port has a copy
             self._ports.append((door.listen, port))
 
@@ -187,35 +193,39 @@ def _descriptor(port: Any) -> int:
     return descriptor
 
 
-class _Courtesy:
+class _Polite:
     """Has a port take one connection each time that the reactor comes to it, and lets others go first.
 
     Twisted's takes as many as there are. epoll tells every process of a connection that waits: whoever is
-    awake would have all of a rush. Nobody waits longer than the moment that another gets to be faster.
+    awake would have all of a rush. Nobody waits longer than the moment that others get to be faster.
+
+    :param courtesy: how long that is, at the moment.
     """
 
-    def __init__(self, port: Any, reactor: Any, is_crowded: Callable[[], bool]) -> None:
+    def __init__(self, port: Any, reactor: Any, courtesy: Courtesy) -> None:
         self._port = port
         self._reactor = reactor
-        self._is_crowded = is_crowded
+        self._courtesy = courtesy
         self._take = port.doRead
-        self._has_waited = False
+        self._impatient_until = 0.0
 
     def begin(self) -> None:
         """From now on."""
         self._port.doRead = self._take_one
 
     def _take_one(self) -> None:
-        if self._is_crowded() and not self._has_waited:
-            self._has_waited = True
+        moment = self._courtesy() if self._reactor.seconds() >= self._impatient_until else 0.0
+        if moment:
             self._port.stopReading()
-            self._reactor.callLater(_MOMENT, self._go_on)
+            self._reactor.callLater(moment, self._go_on)
             return
-        self._has_waited = False
+        self._impatient_until = 0.0
         self._port.numberAccepts = 1
         self._take()
 
     def _go_on(self) -> None:
+        # What waits now was left to the others long enough; what comes later was not.
+        self._impatient_until = self._reactor.seconds() + _TURN
         if self._port.connected and not self._port.disconnecting:
             self._port.startReading()
 

@@ -177,8 +177,9 @@ class MailServer(Service):
         beginning = Beginning(
             self._config,
             tuple(door for door, _ in doors),
-            len(self._workers),
-            self._key,
+            number=0,  # of each its own
+            count=len(self._workers),
+            key=self._key,
             logs_in_full=self._log is None,
         )
         starting = self._workers.start(beginning, [descriptor for _, descriptor in doors], self._state.lock)

@@ -28,6 +28,7 @@ __all__ = [
     "reception_rules",
     "relay_domains",
     "schedules",
+    "takers",
     "unable",
     "unchangeable",
     "unwise",
@@ -130,12 +131,21 @@ def as_begun(begun: Config, now: Config) -> Config:
 def worker_count(workers: int | str, cores: int) -> int:
     """How many processes accept, by the ``workers`` key and the cores that this process may use.
 
-    By themselves, one for each core that the process that stores and delivers leaves, and two where there are
-    two: it waits for the disk half of its time. With one core there is nothing to share.
+    By themselves, one for each core. With one core there is nothing to share.
     """
     if not isinstance(workers, str):
         return workers
-    return max(cores - 1, 2) if cores > 1 else 0
+    return cores if cores > 1 else 0
+
+
+def takers(workers: int | str, count: int, service: str) -> int:
+    """How many of so many processes take a service's connections; the others help where they are too slow.
+
+    Where the number was left to us mail is not taken by all of them: what is taken is stored and delivered
+    by another process, which wants a core of its own. POP3 is served by those who accept, and by nobody else.
+    """
+    takes_mail = service not in ("pop3", "pop3s")
+    return count - 1 if isinstance(workers, str) and takes_mail and count > 1 else count
 
 
 def _spelled(config: Config, name: str) -> object:

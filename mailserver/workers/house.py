@@ -151,7 +151,8 @@ class Workers:
             worker.never_was()
         else:
             orders = pack(self._storage.spool.orders)
-            channel.say("begin", pack(self._beginning), self._hub.remember(), orders)
+            beginning = pack(evolve(self._beginning, number=number))
+            channel.say("begin", beginning, self._hub.remember(), orders)
         return worker.begun
 
     def _spawn(self, worker: Process) -> None:

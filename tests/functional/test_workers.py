@@ -28,6 +28,7 @@ from tests.support.rehearsal import (
     until,
 )
 
+CORES = len(os.sched_getaffinity(0))
 MANY = 12
 """Connections of which some come to each of two workers: the chance that none does is 1 in 2,000 if all is even."""
 
@@ -112,7 +113,7 @@ class WorkerTests(ServerTestCase):
         acknowledged: set[bytes] = set()
         for _ in range(3):
             before = pids(server)
-            load = Load(server, "alice@example.lan", sessions=6)
+            load = Load(server, "alice@example.lan", sessions=MANY)
             until(lambda load=load: len(load.acknowledged) > 20, "mail under way")
             os.kill(min(before), signal.SIGKILL)
             # The other goes on.
@@ -346,6 +347,26 @@ class WorkerTests(ServerTestCase):
         assert "nobody@example.lan" in log
 
     # --- shared out
+
+    @pytest.mark.skipif(CORES < 2, reason="with one core there are no workers by themselves")
+    def test_by_themselves_one_less_takes_mail_and_helps_when_others_do_not(self) -> object:
+        return self.play(self._helped)
+
+    def _helped(self) -> None:
+        server = self.server(workers="auto")
+        server.start()
+        until(lambda: len(pids(server)) == CORES, "all workers")
+        # A machine that is busy with other things may keep them so long that help comes.
+        until(lambda: self._rush(server)[-1] == 0, "a rush that the last one has no part in")
+        takers = [worker["pid"] for worker in workers(server)][:-1]
+        try:
+            for pid in takers:
+                os.kill(pid, signal.SIGSTOP)
+            with smtplib.SMTP(*server.address("smtp"), timeout=30) as session:
+                assert session.noop()[0] == 250
+        finally:
+            for pid in takers:
+                os.kill(pid, signal.SIGCONT)
 
     def test_a_rush_is_shared_out(self) -> object:
         return self.play(self._rushed)

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from mailserver.config import Listen
-from mailserver.listening import Listeners, _Courtesy, _UNIXPort, open_many_files
+from mailserver.listening import Listeners, _Polite, _UNIXPort, open_many_files
 from mailserver.model.source import Source
 from mailserver.net.proxy import ProxyFactory
 from mailserver.net.tls import Certificates
@@ -119,14 +119,14 @@ class Port:
 
 @pytest.fixture
 def polite() -> tuple[Port, Clock, list[bool]]:
-    """A port, the time, and whether its process has more than its share."""
+    """A port, the time, and whether its process is to let others go first."""
     port, clock, crowded = Port(), Clock(), [False]
-    _Courtesy(port, clock, lambda: crowded[-1]).begin()
+    _Polite(port, clock, lambda: 0.001 if crowded[-1] else 0.0).begin()
     return port, clock, crowded
 
 
 class TestCourtesy:
-    """Who has his share takes one; who has more lets others be faster, once."""
+    """Who is as good as any takes one; who is not lets others be faster, once for each that waits."""
 
     def test_one_at_a_time(self, polite: tuple[Port, Clock, list[bool]]) -> None:
         port, _, _ = polite
@@ -146,6 +146,19 @@ class TestCourtesy:
             assert port.is_reading
             port.doRead()  # nobody was faster: the client does not wait for another moment
             assert len(port.taken) == taken
+
+    def test_what_comes_later_is_left_to_others_anew(self, polite: tuple[Port, Clock, list[bool]]) -> None:
+        port, clock, crowded = polite
+        crowded.append(True)
+        port.doRead()
+        clock.advance(0.001)  # somebody was faster: there is nothing to read
+        clock.advance(0.3)
+        port.doRead()
+        assert (port.taken, port.is_reading) == ([], False)
+        clock.advance(0.001)
+        clock.advance(0.1)  # a reactor that is busy
+        port.doRead()
+        assert port.taken == [1]
 
     def test_a_port_that_was_closed_meanwhile_is_left_alone(
         self, polite: tuple[Port, Clock, list[bool]]
