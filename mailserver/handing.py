@@ -385,8 +385,8 @@ class OpenBatcher(Batcher[Job, Result]):
     def _do_batch(self) -> None:
         # A function of its own, so that an idle thread holds on to nothing of its last batch.
         self._listen()
-        batch = self._take_waiting(self._most)
-        room = self._most - len(batch)
+        batch = self._take_waiting(self.most)
+        room = self.most - len(batch)
         handed = [self._handed.popleft() for _ in range(min(len(self._handed), room))]
         if not (batch or handed):
             return

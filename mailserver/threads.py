@@ -50,7 +50,8 @@ class Batcher(Generic[Job, Result]):
     ) -> None:
         self._perform = perform
         self._call = call
-        self._most = most
+        self.most = most
+        """May be changed by whoever performs."""
         # Each job with who waits for it; None behind the last one. One lock in C, not several in Python.
         # mailserver.handing.OpenBatcher, which also takes jobs from elsewhere, uses this and what follows.
         self._waiting: SimpleQueue[tuple[Job, Deferred[Result]] | None] = SimpleQueue()
@@ -92,7 +93,7 @@ class Batcher(Generic[Job, Result]):
         if entry is None:
             self._is_at_end = True
             return
-        batch = [entry, *self._take_waiting(self._most - 1)]
+        batch = [entry, *self._take_waiting(self.most - 1)]
         try:
             results = self._perform([job for job, _ in batch])
         except BaseException:

@@ -12,6 +12,7 @@ a day: when a mailbox is used, and by :meth:`MailStore.tidy`.
 """
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import date
@@ -33,6 +34,7 @@ from mailserver.mailboxes.incoming import Copy, Incoming, attempt, commit, troub
 from mailserver.mailboxes.lock import Lock
 from mailserver.mailboxes.maildir import THE_DISK, Disk
 from mailserver.mailboxes.maildrop import Maildrop
+from mailserver.mailboxes.pace import Pace
 from mailserver.mailboxes.quota import Limit, Use
 from mailserver.mailboxes.remembered import Remembered
 from mailserver.mailboxes.ways import Ways
@@ -102,6 +104,7 @@ class MailStore:
             "mailbox-writer", self._commit, call, self._read_handed, self._spell_handed, _GROUP
         )
         self._ways = Ways(), Ways()  # to make contents durable, and their names
+        self._pace = Pace(_GROUP)
         self._pool = Pool("mailbox", _READERS, call)
         self._uses: dict[str, tuple[float, Use]] = {}
         self.keep_deleted = 0
@@ -276,7 +279,13 @@ class MailStore:
     def _commit(self, waiting: Sequence[Incoming]) -> Sequence[list[Exception | None]]:
         today = self._today()
         daily = partial(self._prepare_daily, today)
-        return commit(waiting, self._disk, daily, self._prepare, *self._ways)
+        contents, names = self._ways
+        begun, synced = time.perf_counter(), contents.spent + names.spent
+        failures = commit(waiting, self._disk, daily, self._prepare, contents, names)
+        sync = contents.spent + names.spent - synced
+        work = time.perf_counter() - begun - sync
+        self._writer.most = self._pace.note(len(waiting), work, sync)
+        return failures
 
     def _prepare_daily(self, today: date, directory: Path) -> None:
         if self._swept.get(directory) != today:

@@ -31,12 +31,14 @@ class Ways:
     :param now: in seconds, from wherever; ``None``: nothing is timed, and :data:`GROUP` holds for ever.
     """
 
-    __slots__ = ("_each", "_now", "_since", "_together")
+    __slots__ = ("_each", "_now", "_since", "_together", "spent")
 
     def __init__(self, now: Callable[[], float] | None = time.perf_counter) -> None:
         self._now = now
         self._each = self._together = _USUAL  # a file, and a group
         self._since = 0.0  # groups since the other way was tried
+        self.spent = 0.0
+        """Seconds that all groups took so far."""
 
     def harden(self, files: int, together: Callable[[], bool], each: Callable[[], object]) -> None:
         """Make so many files durable: ``together``, if that is better and succeeds, or ``each`` by itself."""
@@ -47,11 +49,14 @@ class Ways:
             return
         begun = now()
         if self._is_better_together(files) and together():
-            self._together = _learnt(self._together, now() - begun)
-            return
-        begun = now()
-        each()
-        self._each = _learnt(self._each, (now() - begun) / files)
+            took = now() - begun
+            self._together = _learnt(self._together, took)
+        else:
+            begun = now()
+            each()
+            took = now() - begun
+            self._each = _learnt(self._each, took / files)
+        self.spent += took
 
     def _is_better_together(self, files: int) -> bool:
         each = self._each * files
