@@ -4,9 +4,9 @@
 # make bench measure this server, and Postfix and Dovecot beside it where they are installed (as root)
 # None needs root. All are quick the second time: the environment is made anew only when setup.cfg changes.
 
-# The first Python that is new enough and can make an environment; PYTHON=… overrides. The distribution's comes
-# first: it is built with the compiler's knowledge of a run, which version managers leave out by default, and the
-# server then needs a tenth to a seventh less processor time (docs/performance.rst).
+# The first Python that is new enough and can make an environment; PYTHON=… overrides, and "make clean" has another
+# one chosen. The distribution's comes first: as a rule it is built with profile-guided optimisation, which version
+# managers leave out, and the server then needs a tenth to a quarter less processor time (docs/performance.rst).
 PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -26,7 +26,7 @@ help:
 	@sed -n 's/^# //p' Makefile | head -4
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "mailserver needs Python 3.11 or newer (make PYTHON=/path/to/python)"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "mailserver needs Python 3.11 or newer with venv (Debian: python3-venv); make PYTHON=/path/to/python"; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON) …"
 	@$(PYTHON) -m venv $(VENV)
 

@@ -51,7 +51,7 @@ class Batcher(Generic[Job, Result]):
         self._perform = perform
         self._call = call
         self.most = most
-        """May be changed by whoever performs."""
+        """Jobs of one call, at most. ``perform`` may change it for the next."""
         # Each job with who waits for it; None behind the last one. One lock in C, not several in Python.
         # mailserver.handing.OpenBatcher, which also takes jobs from elsewhere, uses this and what follows.
         self._waiting: SimpleQueue[tuple[Job, Deferred[Result]] | None] = SimpleQueue()

@@ -41,6 +41,7 @@ from mailserver.mailboxes import filenames, quota
 from mailserver.mailboxes.maildir import Disk, sync_directory
 from mailserver.mailboxes.quota import Limit, Use
 from mailserver.mailboxes.ways import Ways
+from mailserver.wire.dots import in_pairs
 
 __all__ = ["Copy", "Incoming", "attempt", "commit", "trouble_of"]
 
@@ -303,7 +304,8 @@ class Incoming:
             self._temporary = home.begun
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             if self._disk.syncfs is not None:
-                self.device = os.fstat(self._fd).st_dev
+                device = os.fstat(self._fd).st_dev
+                self.device = device if self._disk.syncs_all(self._fd, device) else None
             return
         failure = self.copies[0].failure
         raise failure if failure is not None else StorageTrouble("no mailbox")
@@ -369,21 +371,21 @@ class Incoming:
             self._held, data = b"\r", data[:-1]
         else:
             self._held = b""
-        # As a rule CR and LF come in pairs only. That is seen, and the CRs are gone, in a third of the time
-        # that it takes to look for the pairs and to count lines.
-        lines = data.replace(b"\r", b"")
-        if self._last != b"\r" and lines.replace(b"\n", b"\r\n") == data:
-            self._store(lines, len(data))
+        lines = in_pairs(data)
+        # A CR at the end of the file makes a pair with an LF that follows.
+        if lines is not None and self._last != b"\r":
+            self._append(lines, len(data))
         else:
             self._put(data.replace(b"\r\n", b"\n"))
 
     def _put(self, data: bytes) -> None:
+        """Write what may hold CRs and LFs of any kind; it ends in no CR that may be half of a line end."""
         # What WireForm will make of it: a CRLF that stands on disk stays one.
         pairs = data.count(b"\r\n") if b"\r" in data else 0
         pairs += self._last == b"\r" and data.startswith(b"\n")
-        self._store(data, len(data) + data.count(b"\n") - pairs)
+        self._append(data, len(data) + data.count(b"\n") - pairs)
 
-    def _store(self, data: bytes, wire_octets: int) -> None:
+    def _append(self, data: bytes, wire_octets: int) -> None:
         """Write it to the file; in wire form it has so many octets."""
         if not data:
             return
@@ -409,7 +411,8 @@ def commit(
 
     :param prepare: sees to it that a Maildir exists; need not look again at one that it knows.
     :param mend: the same for one that is missing, whatever is known of it; ``None``: as ``prepare``.
-    :param contents: what is known of how files are best made durable; ``names``: of directories.
+    :param contents: how files are best made durable; ``None``: that is not timed.
+    :param names: the same for directories.
     """
     mend = mend or prepare
     _prepare(waiting, prepare)
@@ -471,10 +474,10 @@ def _secure_contents(going: Sequence[Incoming], ways: Ways) -> list[Incoming]:
     unsynced: list[Incoming] = []
     for device, members in groups.items():
         if device is not None and members[0].keeps_order:
-            _write_back(members)
+            ways.take(partial(_write_back, members))
             unsynced += [incoming for incoming in members if not incoming.is_durable]
         elif device is None:
-            _harden_each(members)
+            ways.take(partial(_harden_each, members))
         else:
             together = partial(_succeeds, members[0].harden_group)
             ways.harden(len(members), together, partial(_harden_each, members))
@@ -506,14 +509,12 @@ class _Rest:
         self.files: list[Incoming] = []
         self.folders: dict[str, list[Copy]] = {}
 
-    def sync(self, ways: Ways | None) -> None:
-        """All together, or each by itself: of a few files the first one's commit takes the others along.
-
-        :param ways: ``None``: together cannot be.
-        """
-        if ways is None:
-            self._sync_each()
+    def sync(self, ways: Ways, can_together: bool) -> None:
+        """All together, or each by itself."""
+        if not can_together:
+            ways.take(self._sync_each)
             return
+        # A message has a file and a folder to be synced; the commit of the one takes the other along.
         most = max(len(self.files), len(self.folders))
         ways.harden(most, partial(_succeeds, self._anyone.harden_group), self._sync_each)
 
@@ -540,7 +541,7 @@ def _sync(going: Sequence[Incoming], unsynced: Sequence[Incoming], disk: Disk, w
                 rest = rests[device] = _Rest(disk, incoming)
             rest.folders.setdefault(copy.folder, []).append(copy)
     for device, rest in rests.items():
-        rest.sync(None if device is None else ways)
+        rest.sync(ways, can_together=device is not None)
 
 
 def _succeeds(step: Callable[[], object]) -> bool:

@@ -19,7 +19,14 @@ from attrs import frozen
 from mailserver.mailboxes.names import SET_ASIDE
 from mailserver.mailboxes.ordering import KeepsOrder
 from mailserver.mailboxes.renaming import Rename, find_rename
-from mailserver.mailboxes.syncing import SyncFS, WriteBack, find_syncfs, find_write_back, no_write_back
+from mailserver.mailboxes.syncing import (
+    SyncFS,
+    SyncsAll,
+    WriteBack,
+    find_syncfs,
+    find_write_back,
+    no_write_back,
+)
 
 __all__ = ["PARTS", "THE_DISK", "Disk", "Say", "prepare", "sweep", "sync_directory"]
 
@@ -35,6 +42,7 @@ class Disk:
     """What is done to a disk and may fail, so that tests can play every fault.
 
     :ivar syncfs: ``None``: there is none that can be relied on.
+    :ivar syncs_all: whether it can on the file system of an open file, on this device.
     :ivar keeps_order: whether the file system of an open file, on this device, lets no name reach the disk
         before content that was written back ahead of it.
     :ivar rename: never onto a name that is there; ``None``: that cannot be done in one go.
@@ -43,6 +51,7 @@ class Disk:
     write: Callable[[int, bytes | memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
     syncfs: SyncFS | None = None
+    syncs_all: Callable[[int, int], bool] = lambda fd, device: True
     write_back: WriteBack = no_write_back
     keeps_order: Callable[[int, int], bool] = lambda fd, device: False
     link: Callable[[str, str], None] = os.link
@@ -52,6 +61,7 @@ class Disk:
 THE_DISK = (
     Disk(
         syncfs=find_syncfs(os.uname().release),
+        syncs_all=SyncsAll(),
         write_back=find_write_back(),
         keeps_order=KeepsOrder(),
         rename=find_rename(),

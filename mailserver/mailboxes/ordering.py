@@ -21,70 +21,27 @@ asked for, are too rare to be thought through; and what other file systems do wa
 """
 
 import os
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+
+from mailserver.mailboxes.mounts import ByMount, Mount
 
 __all__ = ["KeepsOrder"]
 
-_FRESH = 60.0  # seconds for which a device is believed to hold the file system that it held
 _INNER_JOURNAL = 8  # the inode that is ext4's journal, unless it lies on another device
 _OTHER_DEVICES = ("logdev=", "rtdev=")
 
 
-class _Mount(NamedTuple):
-    device: str
-    kind: str
-    options: list[str]
+class KeepsOrder(ByMount):
+    """Tells whether an open file lies on such a file system. What cannot be found out is none."""
 
-
-class KeepsOrder:
-    """Tells whether an open file lies on such a file system. What cannot be found out is none.
-
-    :param now: in seconds, from wherever.
-    :param root: what ``/proc`` and ``/sys`` are found in.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.monotonic, root: Path = Path("/")) -> None:
-        self._now = now
-        self._proc = root / "proc"
-        self._sys = root / "sys"
-        self._known: dict[int, tuple[float, bool]] = {}
-
-    def __call__(self, fd: int, device: int) -> bool:
-        """Answer for a file on this device (``st_dev``); what was found out is believed for a minute."""
-        now = self._now()
-        known = self._known.get(device)
-        if known is None or not 0 <= now - known[0] < _FRESH:
-            known = self._known[device] = now, self._look(fd, device)
-        return known[1]
-
-    def _look(self, fd: int, device: int) -> bool:
-        with suppress(OSError, ValueError):
-            mount = self._mount(fd)
-            # Where one file system shows through another (overlayfs), only the device may be the lower one's.
-            if mount is not None and mount.device == f"{os.major(device)}:{os.minor(device)}":
-                if mount.kind == "ext4":
-                    return self._is_ordered_ext4(mount.device)
-                return mount.kind == "xfs" and not any(
-                    option.startswith(_OTHER_DEVICES) for option in mount.options
-                )
-        return False
-
-    def _mount(self, fd: int) -> _Mount | None:
-        """Where the file was opened: by the number of the mount, which no other mount has."""
-        facts = dict(
-            line.split(":", 1) for line in (self._proc / "self/fdinfo" / str(fd)).read_text().splitlines()
-        )
-        number = facts.get("mnt_id", "").strip()
-        for line in (self._proc / "self/mountinfo").read_text(errors="replace").splitlines():
-            words = line.split(" ")
-            if words[0] == number:
-                kind, _, options = words[words.index("-") + 1 :][:3]
-                return _Mount(words[2], kind, options.split(","))
-        return None
+    def _judge(self, mount: Mount, device: int) -> bool:
+        # Where one file system shows through another (overlayfs), only the device may be the lower one's.
+        if mount.device != f"{os.major(device)}:{os.minor(device)}":
+            return False
+        if mount.kind == "ext4":
+            return self._is_ordered_ext4(mount.device)
+        return mount.kind == "xfs" and not any(option.startswith(_OTHER_DEVICES) for option in mount.options)
 
     def _is_ordered_ext4(self, device: str) -> bool:
         """``mountinfo`` is silent about what is the default; the driver's own list of options is not."""

@@ -8,11 +8,11 @@ not kept busy with too little: 50 sessions got a twelfth more through by groups 
 and less by those of 8 (4 KB, ext4 without a journal, on a virtual disk, two cores).
 """
 
+from mailserver.mailboxes.ways import learnt
+
 __all__ = ["LEAST", "Pace"]
 
 LEAST = 16
-_WEIGHT = 1 / 16
-_LARGEST_STEP = 4.0
 
 
 class Pace:
@@ -21,25 +21,25 @@ class Pace:
     :param most: the largest.
     """
 
-    __slots__ = ("_most", "_sync", "_work")
+    __slots__ = ("_most", "_wait", "_work")
 
     def __init__(self, most: int) -> None:
         self._most = most
         # Until that is known the disk is a slow one.
         self._work = 1e-4  # seconds for one message
-        self._sync = most * self._work  # for a group
+        self._wait = most * self._work  # for a group
 
-    def note(self, messages: int, work: float, sync: float) -> int:
-        """How large a group should be from now on.
+    @property
+    def size(self) -> int:
+        """How many messages a group should have."""
+        return min(max(int(self._wait / self._work), LEAST), self._most)
 
-        :param work: the seconds that one of so many messages took, but for ``sync``, those in which the disk
-            was waited for.
+    def learn(self, messages: int, seconds: float, waited: float) -> None:
+        """One more group has been delivered.
+
+        :param messages: how many they were.
+        :param seconds: that all of it took.
+        :param waited: the seconds of those in which the disk was waited for.
         """
-        self._work = _learnt(self._work, work / messages)
-        self._sync = _learnt(self._sync, sync)
-        return min(max(int(self._sync / self._work), LEAST), self._most)
-
-
-def _learnt(known: float, seconds: float) -> float:
-    """What is known now; a single accident changes little."""
-    return max(known + (min(seconds, known * _LARGEST_STEP) - known) * _WEIGHT, 1e-9)
+        self._work = learnt(self._work, (seconds - waited) / messages, 1 / 16)
+        self._wait = learnt(self._wait, waited, 1 / 16)

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _SMALL = 256 * 1024  # octets up to which a message is handed over whole
 _CHUNK = 256 * 1024
-_GROUP = 128  # messages in one commit: each has a file open
+_GROUP = 128  # messages in one commit, at most: each has a file open
 _READERS = 4
 _FRESH = 1.0  # seconds for which a mailbox's use is believed when a sender asks for room
 _MOST_USES = 10_000
@@ -103,7 +103,7 @@ class MailStore:
         self._writer: OpenBatcher[Incoming, list[Exception | None]] = OpenBatcher(
             "mailbox-writer", self._commit, call, self._read_handed, self._spell_handed, _GROUP
         )
-        self._ways = Ways(), Ways()  # to make contents durable, and their names
+        self._for_contents, self._for_names = Ways(), Ways()
         self._pace = Pace(_GROUP)
         self._pool = Pool("mailbox", _READERS, call)
         self._uses: dict[str, tuple[float, Use]] = {}
@@ -277,14 +277,14 @@ class MailStore:
         return [spell_failure(failure) for failure in result]
 
     def _commit(self, waiting: Sequence[Incoming]) -> Sequence[list[Exception | None]]:
+        """Deliver a group; as large as the disk wants it shall the next one be."""
         today = self._today()
         daily = partial(self._prepare_daily, today)
-        contents, names = self._ways
-        begun, synced = time.perf_counter(), contents.spent + names.spent
-        failures = commit(waiting, self._disk, daily, self._prepare, contents, names)
-        sync = contents.spent + names.spent - synced
-        work = time.perf_counter() - begun - sync
-        self._writer.most = self._pace.note(len(waiting), work, sync)
+        contents, names, now = self._for_contents, self._for_names, time.perf_counter
+        begun, waited = now(), contents.spent + names.spent
+        failures = commit(waiting, self._disk, daily, self._prepare, contents=contents, names=names)
+        self._pace.learn(len(waiting), now() - begun, contents.spent + names.spent - waited)
+        self._writer.most = self._pace.size
         return failures
 
     def _prepare_daily(self, today: date, directory: Path) -> None:

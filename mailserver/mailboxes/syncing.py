@@ -1,10 +1,10 @@
 """Making a group of files durable in one go: ``syncfs`` (Linux) instead of one ``fsync`` for each.
 
-``fsync`` of each of many small files costs the disk one flush a file; ``syncfs`` costs one for all of them,
-and takes along whatever else waits to be written there, so it pays from a few files on. Since Linux 5.8 it
-tells of every write-back error on the file system since the descriptor was opened; before that it kept
-silent, and is not used. Where it is missing, or fails, each file is synced by itself, and says itself what is
-wrong.
+Which is the better way is measured (:mod:`~mailserver.mailboxes.ways`). Since Linux 5.8 ``syncfs`` tells of
+every write-back error on the file system since the descriptor was opened; before that it kept silent, and is
+not used. Where it is missing, or fails, each file is synced by itself, and says itself what is wrong. Nor is
+it used on file systems of which it is not known to do all that ``fsync`` does: on those of FUSE it does
+nothing and says that all is well, and through overlayfs nobody hears of the errors of what is beneath.
 
 Where the file system keeps the order (:mod:`~mailserver.mailboxes.ordering`), content can be written back
 ahead of its name by ``sync_file_range``, which costs no flush at all, and makes nothing durable.
@@ -15,7 +15,9 @@ import errno
 import os
 from collections.abc import Callable
 
-__all__ = ["SyncFS", "WriteBack", "find_syncfs", "find_write_back", "no_write_back"]
+from mailserver.mailboxes.mounts import ByMount, Mount
+
+__all__ = ["SyncFS", "SyncsAll", "WriteBack", "find_syncfs", "find_write_back", "no_write_back"]
 
 SyncFS = Callable[[int], None]
 """Makes everything on the file system of an open descriptor durable. Raises ``OSError``."""
@@ -27,7 +29,15 @@ Raises ``OSError``: what befell this file. It is told once, an ``fsync`` after i
 """
 
 _TELLS_ERRORS = (5, 8)
+_THAT_SYNC = frozenset({"bcachefs", "btrfs", "ext3", "ext4", "f2fs", "tmpfs", "xfs", "zfs"})
 _BEGIN, _FINISH = 2, 1 | 2 | 4  # SYNC_FILE_RANGE_WRITE; and with _WAIT_BEFORE and _WAIT_AFTER
+
+
+class SyncsAll(ByMount):
+    """Tells whether ``syncfs`` makes all durable on the file system of an open file."""
+
+    def _judge(self, mount: Mount, device: int) -> bool:
+        return mount.kind in _THAT_SYNC
 
 
 def find_syncfs(release: str) -> SyncFS | None:

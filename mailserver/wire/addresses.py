@@ -36,8 +36,10 @@ _REMEMBERED = 1000
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _ATOM = rf"[^{_CONTROL} ()<>\[\]:;@\\,.\"]++"
+# Groups are not possessive: see tests/unit/test_patterns.py. What can follow each of them cannot begin as its
+# rounds do, so that nothing is tried twice.
 _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-_QUOTED_STRING = re.compile(rf'"((?:[^{_CONTROL}"\\]|\\[\x20-\x7e])*)"')
+_QUOTED_STRING = re.compile(rf'"((?:[^{_CONTROL}"\\]++|\\[\x20-\x7e])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _ROUTE = re.compile(r"@([^@,:]++)((?:,@[^@,:]++)*):")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")

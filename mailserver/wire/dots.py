@@ -20,7 +20,7 @@ an attacker behind it could disagree about the end, there would be smuggling aga
 behind a CRLF only. A device that does not even end its commands with CRLF is not understood.
 """
 
-__all__ = ["Chunks", "Stuffer", "Unstuffer", "WireForm", "stuffed"]
+__all__ = ["Chunks", "Stuffer", "Unstuffer", "WireForm", "in_pairs", "stuffed"]
 
 _END = b"\r\n.\r\n"
 
@@ -135,7 +135,7 @@ class _Text:
             return b""
         if self._repair:
             content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-        self.flawed = _has_bad_octet(content) or self._has_long_line(content)
+        self.flawed = in_pairs(content) is None or b"\0" in content or self._has_long_line(content)
         return b"" if self.flawed else content
 
     def _has_long_line(self, content: bytes) -> bool:
@@ -159,10 +159,12 @@ def _held_back(data: bytes) -> int:
     return 0
 
 
-def _has_bad_octet(content: bytes) -> bool:
-    # What lost its CRs and got one before each LF has them in pairs only: it is what it was only if that had.
-    # Single octets are found so quickly that this takes less time than to look for what is wrong.
-    return content.replace(b"\r", b"").replace(b"\n", b"\r\n") != content or b"\0" in content
+def in_pairs(content: bytes) -> bytes | None:
+    """Content with LF for each CRLF; ``None`` if a CR or an LF stands alone in it."""
+    # Where all CRs are gone and each LF got one they come in pairs only, so it is the content again only if
+    # they did there. Single octets are found by memchr: to look for pairs takes three times as long.
+    lines = content.replace(b"\r", b"")
+    return lines if lines.replace(b"\n", b"\r\n") == content else None
 
 
 class Stuffer:

@@ -86,6 +86,7 @@ def authserv_id(value: bytes) -> bytes:
 
 @cache
 def _named(name: str) -> re.Pattern[bytes]:
+    # Folds are given back where the end does not fit: the end is none before a line that goes on.
     pattern = rb"^%b[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)\r\n(?![ \t])" % re.escape(name.encode("ascii"))
     return re.compile(pattern, re.IGNORECASE | re.MULTILINE)
 

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 # Up to the first ">" outside quotes; behind it nothing, or parameters.
-_PATH = rb'(<(?:[^"<>\\\x00-\x20\x7f]|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")*>)(?: (.*+))?'
+_PATH = rb'(<(?:[^"<>\\\x00-\x20\x7f]++|"(?:[^"\\\x00-\x1f\x7f]++|\\[\x20-\x7e])*")*>)(?: (.*+))?'
 _FROM = re.compile(rb"(?i:FROM:) *+" + _PATH, re.DOTALL)
 _TO = re.compile(rb"(?i:TO:) *+" + _PATH, re.DOTALL)
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+")

@@ -10,11 +10,11 @@ from mailserver.wire.syntax import BadSyntax
 
 __all__ = ["from_unitext", "from_xtext", "to_xtext"]
 
-_XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-Fa-f]{2})+")
+_XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]++|\+[0-9A-Fa-f]{2})+")
 _HEX = re.compile(r"\+([0-9A-Fa-f]{2})")
 _PRINTABLE = re.compile(r"[\x20-\x7e]++")
 _PLAIN = re.compile(r"[^\x21-\x2a\x2c-\x3c\x3e-\x7e]")
-_UNITEXT = re.compile(r"(?:[^\x00-\x20+=\\\x7f-\x9f\u2028\u2029]|\\x\{[0-9A-Fa-f]{2,6}\})+")
+_UNITEXT = re.compile(r"(?:[^\x00-\x20+=\\\x7f-\x9f\u2028\u2029]++|\\x\{[0-9A-Fa-f]{2,6}\})+")
 _POINT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 

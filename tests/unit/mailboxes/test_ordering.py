@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.mailboxes.ordering import KeepsOrder
+from mailserver.mailboxes.syncing import SyncsAll
 
 DEVICE = os.makedev(254, 3)
 EXT4 = "27 1 254:3 / / rw,relatime - ext4 /dev/vda3 rw,discard"
@@ -43,6 +44,26 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "does"),
+    [
+        ("ext4", True),
+        ("xfs", True),
+        ("btrfs", True),
+        ("fuse.sshfs", False),
+        ("overlay", False),
+        ("nfs4", False),
+    ],
+)
+def test_where_syncfs_makes_all_durable(machine: Machine, kind: str, does: bool) -> None:
+    machine.mount(f"27 1 0:45 / /mail rw,relatime - {kind} something rw")
+    assert SyncsAll(lambda: machine.now, machine.root)(5, DEVICE) is does
+
+
+def test_syncfs_is_not_relied_on_where_nothing_can_be_found_out(tmp_path: Path) -> None:
+    assert SyncsAll(root=tmp_path)(5, DEVICE) is False
 
 
 def test_ext4_with_its_journal_inside(machine: Machine) -> None:

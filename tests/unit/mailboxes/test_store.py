@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from mailserver.interfaces import (
     StorageTrouble,
 )
 from mailserver.mailboxes.maildir import THE_DISK, Disk
+from mailserver.mailboxes.pace import LEAST
 from mailserver.mailboxes.renaming import find_rename
 from mailserver.mailboxes.store import MailStore
 
@@ -269,6 +271,44 @@ class Deliveries(StoreCase):
         store = self.make(evolve(disk, syncfs=None))
         await store.deliver(ALICE, Content(BODY), HEADER)
         assert steps[1:] == [*made, "sync 1700000000", "link", "sync new"]
+
+    async def test_where_syncfs_does_not_make_all_durable_each_is_synced(self) -> None:
+        synced: list[int] = []
+        disk = evolve(
+            THE_DISK,
+            syncfs=failing(errno.EIO, 99)(os.fsync),
+            syncs_all=lambda fd, device: False,
+            fsync=synced.append,
+        )
+        store = self.make(disk)
+        await store.deliver(ALICE, Content(BODY), HEADER)
+        # Of the directories that were made their parents, and what was in them; the file; its name.
+        assert len(synced) == 6 + 2
+
+    async def test_groups_are_as_large_as_the_disk_wants_them(self) -> None:
+        def slowly(fd: int) -> None:
+            time.sleep(0.01)
+
+        for syncfs, order, fsync, least, most in (
+            (slowly, False, slowly, 33, 128),
+            (slowly, True, slowly, 33, 128),
+            (None, False, slowly, 33, 128),
+            (lambda fd: None, False, lambda fd: None, LEAST, 40),
+            (None, False, lambda fd: None, LEAST, 40),
+        ):
+            store = self.make(
+                evolve(
+                    THE_DISK,
+                    syncfs=syncfs,
+                    keeps_order=lambda fd, device, order=order: order,
+                    write_back=lambda fd, wait: time.sleep(0.01),
+                    fsync=fsync,
+                )
+            )
+            assert store._writer.most == 128
+            for _ in range(150 if least == LEAST else 15):
+                await store.deliver(ALICE, Content(BODY), HEADER)
+            assert least <= store._writer.most <= most, (syncfs, order, store._writer.most)
 
     async def test_a_corrupt_maildir_is_set_aside_and_said(self) -> None:
         said: list[Any] = []

@@ -84,12 +84,37 @@ def test_a_single_accident_changes_nothing() -> None:
     assert disk.share(1, 50) > 0.9
 
 
-def test_what_fails_together_is_done_one_by_one_and_neither_is_blamed_for_the_other() -> None:
-    disk = Disk(10.0, 0.0002)
+def test_what_fails_together_is_done_one_by_one_and_tried_less_often() -> None:
+    disk = Disk(0.0002, 0.0002)
     disk.fails = True
-    assert [disk.harden(2) for _ in range(30)] == ["together+each"] * 30
+    done = [disk.harden(2) for _ in range(1000)]
+    assert done[0] == "together+each"
+    assert set(done) == {"together+each", "each"}
+    assert done.count("each") > 900
     disk.fails = False
+    disk.share(2, 10_000)
+    assert disk.share(2) > 0.97
+
+
+def test_all_that_is_waited_for_is_counted() -> None:
+    disk = Disk(1.0, 10.0)
     assert disk.harden(2) == "together"
+    assert disk.ways.spent == 1.0
+    disk.fails = True
+    assert disk.harden(2) == "together+each"
+    assert disk.ways.spent == 22.0
+
+    def step() -> None:
+        disk.time += 5.0
+
+    disk.ways.take(step)
+    assert disk.ways.spent == 27.0
+
+
+def test_a_clock_that_stands_still_is_no_trouble() -> None:
+    disk = Disk(0.0, 0.0)
+    for files in (1, 128) * 5000:
+        assert disk.harden(files) in {"together", "each"}
 
 
 def test_without_a_clock_the_number_decides_for_ever() -> None:
@@ -100,3 +125,6 @@ def test_without_a_clock_the_number_decides_for_ever() -> None:
         assert disk.harden(GROUP - 1) == "each"
     disk.fails = True
     assert disk.harden(GROUP) == "together+each"
+    disk.ways.take(lambda: disk.done.append("step"))
+    assert disk.done[-1] == "step"
+    assert disk.ways.spent == 0.0

@@ -1,5 +1,6 @@
 """The reactor's shortened turn: who has something to read is called, whatever befalls the others."""
 
+import inspect
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -115,6 +116,23 @@ def test_who_was_closed_by_another_in_the_same_turn_is_not_called(reactor: Any) 
     readers += [Reader(reactor, remove_the_others) for _ in range(2)]
     assert _turn(reactor) == []
     assert sorted(reader.reads for reader in readers) == [0, 1]
+
+
+def test_what_is_used_of_the_reactor_is_what_it_was_when_this_was_written() -> None:
+    names = {
+        "self._poller.poll(timeout, len(self._selectables))",
+        "self._doReadOrWrite",
+        "self._selectables[fd]",
+    }
+    source = inspect.getsource(EPollReactor.doPoll)
+    assert all(name in source for name in names)
+    assert EPollReactor.doIteration is EPollReactor.doPoll
+    assert list(inspect.signature(EPollReactor._doReadOrWrite).parameters) == [
+        "self",
+        "selectable",
+        "fd",
+        "event",
+    ]
 
 
 def test_another_reactor_stays_as_it_is() -> None:

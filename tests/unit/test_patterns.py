@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-_ROOMS = Path(__file__).resolve().parents[3] / "mailserver"
+_ROOMS = Path(__file__).resolve().parents[2] / "mailserver"
 _GROUP_THAT_KEEPS = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>")
 
 
