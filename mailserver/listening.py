@@ -9,9 +9,9 @@ have: every connection is one. When even that is not enough, Twisted keeps one i
 and drops the connections that are too many, so that nobody waits in vain and nothing spins.
 
 Several processes may take connections from the same sockets: one binds them and takes none itself, the
-others adopt them. Each takes one connection, or first gives the others a moment to take it, as its courtesy
-bids, and serves those it has before it takes the next: so a rush is shared out, and who is busy gets less of
-it.
+others adopt them. Each takes one connection, or first leaves it to the others for a moment, and serves those
+it has before it takes the next: so a rush is shared out, and who is busy gets less of it. One that is alone
+at a door takes all that wait.
 """
 
 import os
@@ -35,13 +35,13 @@ from mailserver.net.proxy import PREFIX, ProxyFactory
 from mailserver.net.tls import Certificates
 from mailserver.state import Listener
 
-__all__ = ["Door", "Listeners", "open_many_files"]
+__all__ = ["Door", "Listeners", "Wait", "open_many_files"]
 
 _QUEUE = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own, ``net.core.somaxconn``."""
 
-_TURN = 0.2
-"""Seconds within which a reactor that is busy comes round to a port."""
+_IN_A_SECOND = 200
+"""Connections that a process takes which the others have left to it."""
 
 _BREATH = 1.0
 """Seconds until a process without a file to spare looks whether it has one."""
@@ -70,8 +70,8 @@ class Door:
     family: int
 
 
-Courtesy = Callable[[], float]
-"""Tells the seconds that others get to take what waits at a door before we do; 0: we are as good as any."""
+Wait = Callable[[], float]
+"""Tells for how many seconds what comes at a door is left to other processes now; 0: not at all."""
 
 
 class Listeners:
@@ -118,10 +118,10 @@ class Listeners:
         """The sockets that are bound, each with its file descriptor."""
         return [(Door(listen, _family(port)), _descriptor(port)) for listen, port in self._ports]
 
-    def adopt(self, doors: Iterable[tuple[Door, int]], courtesy: Callable[[Door], Courtesy | None]) -> None:
+    def adopt(self, doors: Iterable[tuple[Door, int]], wait_at: Callable[[Door], Wait | None]) -> None:
         """Take connections from sockets that another process has bound. Their descriptors become ours.
 
-        :param courtesy: at each door; ``None``: it is not for others.
+        :param wait_at: of each door but UNIX sockets; ``None``: no other is to take what comes there.
         """
         for door, descriptor in doors:
             factory = self._factory(door.listen)
@@ -130,8 +130,8 @@ class Listeners:
                 port = _UNIXPort(self._reactor, descriptor, factory)
             else:
                 port = self._reactor.adoptStreamPort(descriptor, door.family, factory)
-                if (its := courtesy(door)) is not None:
-                    _Polite(port, self._reactor, its).begin()
+                if (wait := wait_at(door)) is not None:
+                    _Polite(port, self._reactor, wait).begin()
                 os.close(descriptor)  # the port has a copy
             self._ports.append((door.listen, port))
 
@@ -197,37 +197,41 @@ class _Polite:
     """Has a port take one connection each time that the reactor comes to it, and lets others go first.
 
     Twisted's takes as many as there are. epoll tells every process of a connection that waits: whoever is
-    awake would have all of a rush. Nobody waits longer than the moment that others get to be faster.
-
-    :param courtesy: how long that is, at the moment.
+    awake would have all of a rush. What the others have not taken by then is taken, of much no more than
+    :data:`_IN_A_SECOND` in the time that it has waited: who comes to help shall not have all of it, either.
     """
 
-    def __init__(self, port: Any, reactor: Any, courtesy: Courtesy) -> None:
+    def __init__(self, port: Any, reactor: Any, wait: Wait) -> None:
         self._port = port
         self._reactor = reactor
-        self._courtesy = courtesy
+        self._wait = wait
         self._take = port.doRead
-        self._impatient_until = 0.0
 
     def begin(self) -> None:
         """From now on."""
-        self._port.doRead = self._take_one
+        self._port.doRead = self._take_or_wait
 
-    def _take_one(self) -> None:
-        moment = self._courtesy() if self._reactor.seconds() >= self._impatient_until else 0.0
-        if moment:
+    def _take_or_wait(self) -> None:
+        wait = self._wait()
+        if wait:
             self._port.stopReading()
-            self._reactor.callLater(moment, self._go_on)
-            return
-        self._impatient_until = 0.0
-        self._port.numberAccepts = 1
+            self._reactor.callLater(wait, self._go_on, max(int(wait * _IN_A_SECOND), 1))
+        else:
+            self._take_some(1)
+
+    def _go_on(self, number: int) -> None:
+        # Now, and not when the reactor comes round: a busy one may find later connections, or none for long.
+        if self._is_open():
+            self._take_some(number)
+        if self._is_open():
+            self._port.startReading()
+
+    def _take_some(self, number: int) -> None:
+        self._port.numberAccepts = number
         self._take()
 
-    def _go_on(self) -> None:
-        # What waits now was left to the others long enough; what comes later was not.
-        self._impatient_until = self._reactor.seconds() + _TURN
-        if self._port.connected and not self._port.disconnecting:
-            self._port.startReading()
+    def _is_open(self) -> bool:
+        return bool(self._port.connected) and not self._port.disconnecting
 
 
 class _UNIXPort(FileDescriptor):

@@ -177,7 +177,6 @@ class MailServer(Service):
         beginning = Beginning(
             self._config,
             tuple(door for door, _ in doors),
-            number=0,  # of each its own
             count=len(self._workers),
             key=self._key,
             logs_in_full=self._log is None,

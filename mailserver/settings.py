@@ -13,6 +13,7 @@ from mailserver.access.lockout import LockoutRules
 from mailserver.access.networks import Networks
 from mailserver.access.profiles import Profile
 from mailserver.config import Config
+from mailserver.config.shapes import MOST_WORKERS
 from mailserver.domains.relayed import RelayDomain, RelayDomains
 from mailserver.model.retry import Schedule
 from mailserver.model.source import Problem, Source
@@ -28,7 +29,6 @@ __all__ = [
     "reception_rules",
     "relay_domains",
     "schedules",
-    "takers",
     "unable",
     "unchangeable",
     "unwise",
@@ -131,21 +131,11 @@ def as_begun(begun: Config, now: Config) -> Config:
 def worker_count(workers: int | str, cores: int) -> int:
     """How many processes accept, by the ``workers`` key and the cores that this process may use.
 
-    By themselves, one for each core. With one core there is nothing to share.
+    ``"auto"`` is one for each core; with one core there is nothing to share.
     """
     if not isinstance(workers, str):
         return workers
-    return cores if cores > 1 else 0
-
-
-def takers(workers: int | str, count: int, service: str) -> int:
-    """How many of so many processes take a service's connections; the others help where they are too slow.
-
-    Where the number was left to us mail is not taken by all of them: what is taken is stored and delivered
-    by another process, which wants a core of its own. POP3 is served by those who accept, and by nobody else.
-    """
-    takes_mail = service not in ("pop3", "pop3s")
-    return count - 1 if isinstance(workers, str) and takes_mail and count > 1 else count
+    return min(cores, MOST_WORKERS) if cores > 1 else 0
 
 
 def _spelled(config: Config, name: str) -> object:

@@ -17,7 +17,9 @@ from mailserver.domains.tomlfile import Table
 from mailserver.domains.units import Network, parse_duration, parse_network, parse_size, quote
 from mailserver.model.exchanger import NextHop
 
-__all__ = ["File"]
+__all__ = ["MOST_WORKERS", "File"]
+
+MOST_WORKERS = 64
 
 _LONGEST = 366 * 86400.0
 
@@ -118,9 +120,11 @@ def _check_networks(networks: list[Any]) -> list[Any]:
 
 
 def _check_workers(value: object) -> object:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 64):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_WORKERS:
         return value
-    raise ValueError(f'{quote(value)} is not a number from 0 to 64, or "auto"')
+    if value == "auto":
+        return value
+    raise ValueError(f'{quote(value)} is not a number from 0 to {MOST_WORKERS}, or "auto"')
 
 
 _Wait = Annotated[float, BeforeValidator(_parse_wait)]

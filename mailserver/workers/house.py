@@ -151,8 +151,7 @@ class Workers:
             worker.never_was()
         else:
             orders = pack(self._storage.spool.orders)
-            beginning = pack(evolve(self._beginning, number=number))
-            channel.say("begin", beginning, self._hub.remember(), orders)
+            channel.say("begin", pack(self._beginning), number, self._hub.remember(), orders)
         return worker.begun
 
     def _spawn(self, worker: Process) -> None:

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from mailserver.config import Config
 from mailserver.entropy import Entropy
-from mailserver.listening import Courtesy, Door
+from mailserver.listening import Door, Wait
 from mailserver.machine.collector import keep_what_is_built
 from mailserver.machine.counters import Counters
 from mailserver.machine.front import Front
@@ -34,7 +34,6 @@ from mailserver.machine.storage import Finished, Holdings
 from mailserver.mailboxes.store import MailStore
 from mailserver.net.certificates import BadCertificate
 from mailserver.net.reactor import shorten
-from mailserver.settings import takers
 from mailserver.spool.entrance import Entrance
 from mailserver.spool.opening import CONTENT
 from mailserver.spool.orders import StandingOrders
@@ -43,6 +42,7 @@ from mailserver.threads import Pool
 from mailserver.workers import log
 from mailserver.workers.asking import Asking
 from mailserver.workers.channel import Channel
+from mailserver.workers.doors import takers, wait_before
 from mailserver.workers.sharing import share
 from mailserver.workers.storing import Storing
 
@@ -55,7 +55,6 @@ __all__ = [
     "SPOOL",
     "Beginning",
     "Worker",
-    "courtesy",
     "pack",
     "unpack",
 ]
@@ -66,10 +65,6 @@ CHANNEL, LOCK, MAILBOXES, SPOOL, DOORS = 3, 4, 5, 6, 7
 FAREWELL = 5.0
 """Seconds that sessions get to end by themselves."""
 
-_SHARING, _HELPING = 0.001, 0.1
-"""Seconds that others get to take a connection: before one that has more sessions than its share, and before
-one that is there to help."""
-
 _log = Logger()
 
 
@@ -79,15 +74,13 @@ class Beginning:
 
     :ivar config: what its parent goes by.
     :ivar doors: the sockets, in the order of their descriptors.
-    :ivar number: which worker it is, from 1 on.
-    :ivar count: how many there are.
+    :ivar count: how many workers there are.
     :ivar key: see :class:`mailserver.machine.front.Front`.
     :ivar logs_in_full: see :class:`mailserver.workers.log.Sender`.
     """
 
     config: Config
     doors: tuple[Door, ...]
-    number: int
     count: int
     key: bytes
     logs_in_full: bool
@@ -107,16 +100,17 @@ class Worker:
     """The worker's composition root.
 
     :param channel: to the parent.
+    :param number: which worker it is, from 1 on.
     :param lost: called when nothing can be stored any more.
     """
 
     def __init__(
-        self, reactor: Any, channel: Channel, beginning: Beginning, lost: Callable[[], object]
+        self, reactor: Any, channel: Channel, beginning: Beginning, number: int, lost: Callable[[], object]
     ) -> None:
         config = beginning.config
         self._reactor = reactor
         self._channel = channel
-        self._number, self._count = beginning.number, beginning.count
+        self._number, self._count = number, beginning.count
         self._config = config
         self._state = StateDirectory(config.state)
         self._chores = Pool("chores", 1, reactor.callFromThread)
@@ -139,7 +133,7 @@ class Worker:
         self._storage.mailboxes.start()
         self._front.start(self._state)
         self._chores.start()
-        self._front.listeners.adopt(doors, self._courtesy_at)
+        self._front.listeners.adopt(doors, self._wait_at)
 
     def reload(self, packed: bytes) -> None:
         """Go by another configuration, which the parent has read and found right."""
@@ -167,23 +161,9 @@ class Worker:
     def _obey(self, packed: bytes) -> None:
         self._storage.spool.obey(unpack(packed))
 
-    def _courtesy_at(self, door: Door) -> Courtesy | None:
+    def _wait_at(self, door: Door) -> Wait | None:
         those = takers(self._config.workers, self._count, door.listen.service)
-        return courtesy(self._number, those, self._counters.connections.exceeds_share)
-
-
-def courtesy(number: int, those: int, exceeds_share: Callable[[int], bool]) -> Courtesy | None:
-    """How a worker behaves at a door; ``None``: it is for this one.
-
-    :param number: which worker it is, from 1 on.
-    :param those: how many, from the first on, are to take what comes there; the others help.
-    :param exceeds_share: whether it has more than its share of all sessions, among so many.
-    """
-    if number > those:
-        return lambda: _HELPING
-    if those == 1:
-        return None
-    return lambda: _SHARING if exceeds_share(those) else 0.0
+        return wait_before(self._number, those, self._counters.connections.exceeds_share)
 
 
 def _build_holdings(reactor: Any, config: Config, storing: Storing, finished: Finished) -> Holdings:
@@ -208,12 +188,12 @@ class _Life:
         channel.closed = self._parted
         reactor.addSystemEventTrigger("before", "shutdown", self._end)
 
-    def _begin(self, packed: bytes, memory: dict[str, Any], orders: bytes) -> None:
+    def _begin(self, packed: bytes, number: int, memory: dict[str, Any], orders: bytes) -> None:
         beginning: Beginning = unpack(packed)
         self._sender.in_full = beginning.logs_in_full
         doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
         try:
-            worker = Worker(self._reactor, self._channel, beginning, self._stop)
+            worker = Worker(self._reactor, self._channel, beginning, number, self._stop)
             worker.start(memory, doors, orders)
         except Exception as error:
             self._channel.say("failed", f"{type(error).__name__}: {error}")

@@ -13,15 +13,17 @@ def test_a_sample_counts_for_our_innermost_function_and_for_the_innermost_of_all
             f"{_LOOP};{_SERVER};match (/srv/mailserver/access/networks.py:5) 2",
             f"{_LOOP};doPoll (x/site-packages/twisted/internet/epollreactor.py:7) 3",
             f"main (/srv/mailserver/workers/worker.py:9);{_LOOP};doPoll (x/site-packages/twisted/internet/epollreactor.py:7) 1",
+            f"{_LOOP};iterate (/srv/mailserver/net/reactor.py:27);doRead (x/site-packages/twisted/internet/tcp.py:7) 1",
             "start (/usr/lib/python3.11/site.py:1);fire (/srv/mailserver/journal.py:9) 1",
             "collect (/usr/lib/python3.11/gc.py:1) 1",
         ]
     )
-    assert found.parts == {"smtp": 3, "access": 2, "Twisted": 4, "journal": 1, "other": 1}
+    assert found.parts == {"smtp": 3, "access": 2, "Twisted": 5, "journal": 1, "other": 1}
     assert found.functions == {
         "__init__.py: loads": 3,
         "access/networks.py: match": 2,
         "twisted/internet/epollreactor.py: doPoll": 4,
+        "twisted/internet/tcp.py: doRead": 1,
         "journal.py: fire": 1,
         "gc.py: collect": 1,
     }

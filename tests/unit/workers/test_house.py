@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from mailserver.access.connections import ConnectionRules, Connections
-from mailserver.settings import takers, worker_count
+from mailserver.settings import worker_count
 from mailserver.spool.history import History
 from mailserver.spool.orders import StandingOrders
 from mailserver.workers.house import Workers, pause
 from mailserver.workers.process import Process
-from mailserver.workers.worker import Beginning, courtesy
+from mailserver.workers.worker import Beginning
 
 
 @pytest.mark.parametrize(
@@ -25,44 +25,10 @@ def test_the_pause_doubles_and_is_bounded(deaths: int, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "cores", "count"),
-    [(0, 8, 0), (3, 1, 3), ("auto", 1, 0), ("auto", 2, 2), ("auto", 3, 3), ("auto", 8, 8)],
+    [(0, 8, 0), (3, 1, 3), ("auto", 1, 0), ("auto", 2, 2), ("auto", 3, 3), ("auto", 8, 8), ("auto", 200, 64)],
 )
 def test_how_many(workers: int | str, cores: int, count: int) -> None:
     assert worker_count(workers, cores) == count
-
-
-@pytest.mark.parametrize("service", ["smtp", "submission", "submissions"])
-@pytest.mark.parametrize(
-    ("workers", "count", "number"), [(1, 1, 1), (3, 3, 3), ("auto", 2, 1), ("auto", 8, 7)]
-)
-def test_how_many_take_mail(workers: int | str, count: int, number: int, service: str) -> None:
-    assert takers(workers, count, service) == number
-
-
-@pytest.mark.parametrize("service", ["pop3", "pop3s"])
-@pytest.mark.parametrize(("workers", "count"), [(1, 1), (3, 3), ("auto", 2), ("auto", 8)])
-def test_mail_is_fetched_from_all(workers: int | str, count: int, service: str) -> None:
-    assert takers(workers, count, service) == count
-
-
-def test_a_door_is_for_the_first_ones() -> None:
-    def refuse(number: int) -> bool:
-        raise AssertionError("nobody is asked")
-
-    assert courtesy(1, 1, refuse) is None
-    helping = courtesy(2, 1, refuse)
-    assert helping is not None
-    assert helping() == 0.1
-
-
-def test_those_whose_door_it_is_share() -> None:
-    for number in (1, 2):
-        sharing = courtesy(number, 2, lambda those: those == 2)
-        assert sharing is not None
-        assert sharing() == 0.001
-        at_once = courtesy(number, 3, lambda those: those == 2)
-        assert at_once is not None
-        assert at_once() == 0.0
 
 
 class Reactor(MemoryReactorClock):
@@ -99,7 +65,7 @@ class TestStart:
 
     def begin(self, reactor: Reactor) -> "Deferred[None]":
         config: Any = None
-        beginning = Beginning(config, (), 0, 2, b"key", logs_in_full=False)
+        beginning = Beginning(config, (), 2, b"key", logs_in_full=False)
         return Deferred.fromCoroutine(house(reactor, 2).start(beginning, [], 0))
 
     def test_it_waits_for_the_first(self) -> None:
