@@ -141,7 +141,7 @@ def _about(options: argparse.Namespace) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB",
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({Path(sys.executable).resolve()})",
         "disk": _said("findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(place)),
         "postfix": _said("/usr/sbin/postconf", "-d", "-h", "mail_version"),
         "dovecot": _said("/usr/sbin/dovecot", "--version"),

@@ -65,11 +65,14 @@ def shares(stacks: Iterable[str]) -> Shares:
     return Shares(parts, functions)
 
 
+# A worker's first function, and the turn of the reactor: below them Twisted's loop goes on.
+_AROUND_THE_LOOP = ("workers/worker.py", "net/reactor.py")
+
+
 def _part(frames: list[str]) -> str:
     for frame in reversed(frames):
         _, found, rest = frame.rpartition("mailserver/")
-        # Below a worker's first function is Twisted's loop, as below twistd's in its parent.
-        if found and rest.endswith(".py") and rest != "workers/worker.py":
+        if found and rest.endswith(".py") and rest not in _AROUND_THE_LOOP:
             return rest.partition("/")[0].removesuffix(".py")
     return "Twisted" if any("twisted/" in frame for frame in frames) else "other"
 

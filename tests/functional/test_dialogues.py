@@ -4,10 +4,10 @@ One server for each, in this process; what it stored is read back from the spool
 that the next dialogue finds it empty. Not played: those that need a disk which fails.
 """
 
-import secrets
 import shutil
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,9 @@ class DialogueTests(TestCase):
         (domain / "aliases").write_text(ALIASES)
         tree, _ = load_tree(self.home / "domains")
         self.directory = Directory(tree, HOSTNAME)
-        self.spool = Spool(self.home / "spool", time.time, reactor.callFromThread, secrets.randbits)
+        # Messages of one millisecond are told apart, and sorted, by these.
+        numbers = count(1)
+        self.spool = Spool(self.home / "spool", time.time, reactor.callFromThread, lambda bits: next(numbers))
         self.spool.start()
         self.addCleanup(self.spool.stop)
         self.certificates = loaded(ensure_self_signed(self.home / "tls", HOSTNAME))

@@ -9,7 +9,16 @@ from contextlib import closing
 import pytest
 
 from mailserver.rehearsal.server import ServerProcess
-from tests.support.rehearsal import PASSWORD, PATIENCE, ServerTestCase, fetch_all, mailctl, smtp, until
+from tests.support.rehearsal import (
+    PASSWORD,
+    PATIENCE,
+    ServerTestCase,
+    fetch_all,
+    mailctl,
+    smtp,
+    until,
+    workers,
+)
 
 STRANGER = "127.0.0.5"
 
@@ -123,6 +132,8 @@ class NetworkTests(ServerTestCase):
             assert session.noop()[0] == 421
 
     def _too_many_connections(self, server: ServerProcess) -> None:
+        # That those before have gone may still be on its way from one worker to the other.
+        until(lambda: not any(worker["sessions"] for worker in workers(server)), "the end of all sessions")
         with smtp(server, STRANGER), smtp(server, STRANGER), smtp(server, STRANGER), smtp(server, STRANGER):
             self._turned_away(server.address("smtp"), b"421 4.7.0 ")
             self._turned_away(server.address("pop3"), b"-ERR [SYS/TEMP] ")

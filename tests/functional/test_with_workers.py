@@ -19,9 +19,9 @@ import trustme
 from mailserver.rehearsal.server import ServerProcess
 from tests.functional import test_kills, test_listening, test_networks, test_tls
 from tests.functional.test_tls import ALL, careless
-from tests.functional.test_workers import MANY, at_once, log_in, mailctl, pids, workers
+from tests.functional.test_workers import MANY, at_once, log_in, mailctl, pids
 from tests.support.certificates import issued
-from tests.support.rehearsal import PASSWORD, ServerTestCase, smtp, until
+from tests.support.rehearsal import PASSWORD, ServerTestCase, smtp, until, workers
 
 GUESSES = int(os.environ.get("GUESSES", "1000"))
 CA = trustme.CA()

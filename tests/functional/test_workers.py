@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess
 from tests.functional.test_faults import Load
 from tests.support.rehearsal import (
@@ -26,18 +25,12 @@ from tests.support.rehearsal import (
     mailctl,
     smtp,
     until,
+    workers,
 )
 
 CORES = len(os.sched_getaffinity(0))
 MANY = 12
 """Connections of which some come to each of two workers: the chance that none does is 1 in 2,000 if all is even."""
-
-
-def workers(server: ServerProcess) -> list[dict[str, int]]:
-    """What the server says of its workers."""
-    told = ask(server.state / "run" / "control", "workers.list", {})
-    assert isinstance(told, list)
-    return told
 
 
 def pids(server: ServerProcess) -> set[int]:
@@ -113,6 +106,7 @@ class WorkerTests(ServerTestCase):
         acknowledged: set[bytes] = set()
         for _ in range(3):
             before = pids(server)
+            # As many as have both get some.
             load = Load(server, "alice@example.lan", sessions=MANY)
             until(lambda load=load: len(load.acknowledged) > 20, "mail under way")
             os.kill(min(before), signal.SIGKILL)
@@ -358,14 +352,14 @@ class WorkerTests(ServerTestCase):
         until(lambda: len(pids(server)) == CORES, "all workers")
         # A machine that is busy with other things may keep them so long that help comes.
         until(lambda: self._rush(server)[-1] == 0, "a rush that the last one has no part in")
-        takers = [worker["pid"] for worker in workers(server)][:-1]
+        others = [worker["pid"] for worker in workers(server)][:-1]
         try:
-            for pid in takers:
+            for pid in others:
                 os.kill(pid, signal.SIGSTOP)
             with smtplib.SMTP(*server.address("smtp"), timeout=30) as session:
                 assert session.noop()[0] == 250
         finally:
-            for pid in takers:
+            for pid in others:
                 os.kill(pid, signal.SIGCONT)
 
     def test_a_rush_is_shared_out(self) -> object:

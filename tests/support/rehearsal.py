@@ -24,9 +24,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from mailserver.control.client import ask
 from mailserver.rehearsal.server import ServerProcess, Site
 
-__all__ = ["PASSWORD", "ServerTestCase", "cpu", "fetch_all", "mailctl", "needs", "processes", "run", "until"]
+__all__ = [
+    "PASSWORD",
+    "ServerTestCase",
+    "cpu",
+    "fetch_all",
+    "mailctl",
+    "needs",
+    "processes",
+    "run",
+    "until",
+    "workers",
+]
 
 PASSWORD = "secret"
 USERS = {"example.lan": f"alice:{{PLAIN}}{PASSWORD}\nbob:{{PLAIN}}{PASSWORD}\n"}
@@ -77,6 +89,13 @@ def mailctl(server: ServerProcess, *arguments: str, **options: Any) -> str:
     """What ``mailctl`` prints, as a program of its own; ``options`` as :func:`run` takes them."""
     command = (sys.executable, "-m", "mailserver.cli.main", "--config", str(server.config), *arguments)
     return run(*command, **options).stdout.decode()
+
+
+def workers(server: ServerProcess) -> list[dict[str, int]]:
+    """What the server says of its workers; nothing where it has none."""
+    told = ask(server.state / "run" / "control", "workers.list", {})
+    assert isinstance(told, list)
+    return told
 
 
 def until(happened: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
