@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,11 @@ def _play(
     certificate = _certificate(directory)
     rounds = 1 if options.quick else options.rounds
     with load.sink(free_port(), directory / "taken") as sink:
-        for scenario in scenarios:
-            if run.result(scenario.name) is not None:
-                continue
-            _tell(f"{scenario.title}:")
+        todo = [scenario for scenario in scenarios if run.result(scenario.name) is None]
+        for _, group in groupby(todo, lambda scenario: scenario.company or scenario.name):
+            together = tuple(group)
+            scenario = together[0]
+            _tell("; ".join(one.title for one in together) + ":")
             makers: list[Maker] = [
                 partial(_ours, certificate=certificate, sink=sink.port, workers=options.workers)
             ]
@@ -93,10 +95,10 @@ def _play(
                 makers.insert(
                     len(makers) - 1, partial(_peer, kind=kind, certificate=certificate, sink=sink.port)
                 )
-            home = directory / scenario.name
-            home.mkdir()
-            spread(home)
-            run.results.append(play(scenario, makers, rounds, Stage(load, sink), home, _tell))
+            for one in together:
+                (directory / one.name).mkdir()
+                spread(directory / one.name)
+            run.results += play(together, makers, rounds, Stage(load, sink), directory, _tell)
             if options.json:
                 run.write(options.json)
 

@@ -36,7 +36,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *(Acceptance(f"accept-4k-{n}", f"accept only, 4 KB, {n} sessions", 2000, 4 * KB, n) for n in (10, 50)),
     *(Relay(f"relay-4k-{n}", f"relay, 4 KB, {n} sessions", 2000, 4 * KB, n) for n in (20, 50)),
     *(
-        LongQueue(f"queue-{n}", f"relay, 4 KB, beside {n:,} messages that wait", 2000, 4 * KB, 20, n)
+        LongQueue(f"queue-{n}", f"relay, 4 KB, beside {n:,} messages that wait", 4000, 4 * KB, 20, n)
         for n in (1_000, 10_000, 100_000)
     ),
     Handshakes("handshakes", "STARTTLS handshakes, 10 sessions at once", 1000, 10),

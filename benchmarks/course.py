@@ -1,9 +1,10 @@
 """The course of a run: every scenario on every server, in turn, round after round.
 
 All servers of a scenario stand at the same time, and each round measures one after the other, beginning
-with another one each time: whatever else the machine does meanwhile hits all alike. Each scenario starts
-them anew, and what they leave behind lies there until the end (:mod:`benchmarks.disk`). A server that fails
-is told about and started again for the next round; what it did before counts.
+with another one each time: whatever else the machine does meanwhile hits all alike. Scenarios whose figures
+are compared with each other are played as one, for the same reason. Each scenario starts its servers anew,
+and what they leave behind lies there until the end (:mod:`benchmarks.disk`). A server that fails is told
+about and started again for the next round; what it did before counts.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,24 +23,28 @@ Maker = Callable[[Path], Server]
 
 
 def play(
-    scenario: Scenario,
+    scenarios: Sequence[Scenario],
     makers: Sequence[Maker],
     rounds: int,
     stage: Stage,
     directory: Path,
     tell: Callable[[str], Any],
-) -> Result:
-    """Play one scenario."""
-    result = Result(scenario.name, scenario.title, scenario.unit, scenario.less_is_better)
+) -> list[Result]:
+    """Play one scenario, or some that are compared with each other; returns the result of each."""
+    results = [Result(one.name, one.title, one.unit, one.less_is_better) for one in scenarios]
     with ExitStack() as stack:
-        cast = [_Part(make, directory / str(number), stage) for number, make in enumerate(makers)]
-        for part in cast:
+        cast = [
+            (scenario, _Part(make, directory / scenario.name / str(number), stage), result)
+            for scenario, result in zip(scenarios, results, strict=True)
+            for number, make in enumerate(makers)
+        ]
+        for _, part, _ in cast:
             stack.callback(part.end)
-        for turn in range(min(rounds, scenario.rounds)):
+        for turn in range(min(rounds, *(scenario.rounds for scenario in scenarios))):
             first = turn % len(cast)
-            for part in cast[first:] + cast[:first]:
+            for scenario, part, result in cast[first:] + cast[:first]:
                 part.play(scenario, result, tell)
-    return result
+    return results
 
 
 class _Part:

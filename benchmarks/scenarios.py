@@ -59,6 +59,7 @@ class Scenario(ABC):
     :cvar less_is_better: of the values.
     :cvar rounds: how many make sense at most.
     :cvar tuned: whether the peer's other setting makes a difference to it.
+    :cvar company: neighbours with the same are compared with each other; none: with nobody.
     :cvar apart: whether it takes so long that it is only played where it is asked for.
     """
 
@@ -70,6 +71,7 @@ class Scenario(ABC):
     less_is_better: ClassVar[bool] = False
     rounds: ClassVar[int] = 100
     tuned: ClassVar[bool] = True
+    company: ClassVar[str] = ""
     apart: ClassVar[bool] = False
 
     @abstractmethod
@@ -189,6 +191,7 @@ class LongQueue(Relay):
     waiting: int = 0
 
     service: ClassVar[str] = ""
+    company: ClassVar[str] = "queue"
 
     def prepare(self, server: Server, stage: Stage) -> None:
         stage.load.smtp(server.smtp_port, 50, self.waiting, 2 * KB, QUEUE)

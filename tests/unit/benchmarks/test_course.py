@@ -63,8 +63,26 @@ def played(tmp_path: Path, rounds: int, fails: tuple[int, ...] = ()) -> tuple[An
         lambda directory: Played("a", story, directory),
         lambda directory: Played("b", story, directory),
     ]
-    result = play(Story("story", "a story", story, fails), makers, rounds, STAGE, tmp_path, told.append)
+    (result,) = play([Story("story", "a story", story, fails)], makers, rounds, STAGE, tmp_path, told.append)
     return result, story, told
+
+
+def test_scenarios_that_are_compared_are_played_in_turn(tmp_path: Path) -> None:
+    story: list[str] = []
+    order: list[str] = []
+
+    class Named(Story):
+        def measure(self, server: Server, stage: Stage) -> Sample:
+            order.append(self.name)
+            return super().measure(server, stage)
+
+    scenarios = [Named(name, name, story) for name in ("short", "long")]
+    results = play(
+        scenarios, [lambda directory: Played("a", story, directory)], 2, STAGE, tmp_path, story.append
+    )
+    assert order == ["short", "long", "long", "short"]
+    assert [(result.name, len(result.samples["a"])) for result in results] == [("short", 2), ("long", 2)]
+    assert story.count("a starts") == story.count("a stops") == 2
 
 
 def test_servers_are_measured_in_turn_and_each_round_begins_with_another(tmp_path: Path) -> None:
