@@ -35,6 +35,9 @@ _TOP = 15
 _WAITING = re.compile(r"(?:Condition\.)?wait \((?:.*/)?threading\.py$")
 """The innermost frame of a thread that has no work, which py-spy does not always see."""
 
+_AROUND_THE_LOOP = ("workers/worker.py", "net/reactor.py")
+"""A worker's first function, and the reactor's turn: what they call is Twisted's loop."""
+
 
 @frozen
 class Shares:
@@ -65,10 +68,6 @@ def shares(stacks: Iterable[str]) -> Shares:
     return Shares(parts, functions)
 
 
-# A worker's first function, and the turn of the reactor: below them Twisted's loop goes on.
-_AROUND_THE_LOOP = ("workers/worker.py", "net/reactor.py")
-
-
 def _part(frames: list[str]) -> str:
     for frame in reversed(frames):
         _, found, rest = frame.rpartition("mailserver/")
@@ -85,10 +84,15 @@ def _short(file: str) -> str:
     return Path(file).name
 
 
+def _py_spy() -> str | None:
+    """The program, of this interpreter's environment or else of the PATH."""
+    return shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
+
+
 @contextmanager
 def _recorded(pid: int, file: Path) -> Iterator[None]:
     command = [
-        "py-spy",
+        _py_spy() or "py-spy",
         "record",
         "--pid",
         str(pid),
@@ -141,7 +145,7 @@ def main(words: list[str] | None = None) -> int:
         "--workers", type=parse_workers, default="0", help="of the server: 0, a number, or auto (0)"
     )
     options = parser.parse_args(words)
-    if shutil.which("py-spy") is None:
+    if _py_spy() is None:
         print("py-spy is not installed: pip install -e .[bench]", file=sys.stderr)
         return 2
     try:
