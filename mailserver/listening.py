@@ -41,7 +41,7 @@ _QUEUE = 1024
 """Connections that may wait to be accepted; the kernel has a bound of its own, ``net.core.somaxconn``."""
 
 _IN_A_SECOND = 200
-"""Connections that a process takes which the others have left to it."""
+"""Connections that a process which has waited takes, of those that the others have left to it."""
 
 _BREATH = 1.0
 """Seconds until a process without a file to spare looks whether it has one."""
@@ -197,8 +197,8 @@ class _Polite:
     """Has a port take one connection each time that the reactor comes to it, and lets others go first.
 
     Twisted's takes as many as there are. epoll tells every process of a connection that waits: whoever is
-    awake would have all of a rush. What the others have not taken by then is taken, of much no more than
-    :data:`_IN_A_SECOND` in the time that it has waited: who comes to help shall not have all of it, either.
+    awake would have all of a rush. What the others have not taken by then is taken, but only as many as
+    :data:`_IN_A_SECOND` comes to for the time waited: who helps shall not have all of a rush, either.
     """
 
     def __init__(self, port: Any, reactor: Any, wait: Wait) -> None:

@@ -76,6 +76,7 @@ class MailStore:
     :param now: seconds since 1970; called in threads too.
     :param call: ``reactor.callFromThread``.
     :param hand_over: the way to the process that delivers; here mail is fetched only then.
+    :param clock: seconds from wherever, by which the disk is timed.
     :ivar keep_deleted: days for which deleted mail is kept; 0: it is not. May be replaced at any time.
     :ivar warn_at: levels of a quota, in percent; may be replaced at any time.
     :ivar on_filling: is told the account whose mailbox has come to one of them, and which.
@@ -89,6 +90,7 @@ class MailStore:
         call: CallFromThread,
         disk: Disk = THE_DISK,
         hand_over: HandOver | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._root = root
         self._hand_over = hand_over
@@ -103,7 +105,8 @@ class MailStore:
         self._writer: OpenBatcher[Incoming, list[Exception | None]] = OpenBatcher(
             "mailbox-writer", self._commit, call, self._read_handed, self._spell_handed, _GROUP
         )
-        self._for_contents, self._for_names = Ways(), Ways()
+        self._clock = clock
+        self._for_contents, self._for_names = Ways(clock), Ways(clock)
         self._pace = Pace(_GROUP)
         self._pool = Pool("mailbox", _READERS, call)
         self._uses: dict[str, tuple[float, Use]] = {}
@@ -280,10 +283,10 @@ class MailStore:
         """Deliver a group; as large as the disk wants it shall the next one be."""
         today = self._today()
         daily = partial(self._prepare_daily, today)
-        contents, names, now = self._for_contents, self._for_names, time.perf_counter
-        begun, waited = now(), contents.spent + names.spent
+        contents, names = self._for_contents, self._for_names
+        begun, waited = self._clock(), contents.spent + names.spent
         failures = commit(waiting, self._disk, daily, self._prepare, contents=contents, names=names)
-        self._pace.learn(len(waiting), now() - begun, contents.spent + names.spent - waited)
+        self._pace.learn(len(waiting), self._clock() - begun, contents.spent + names.spent - waited)
         self._writer.most = self._pace.size
         return failures
 

@@ -10,6 +10,7 @@ that send 100 KB got a fifth more through where it was used for one to three fil
 than their ``fsync`` (ext4 without a journal, on a virtual disk).
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -58,8 +59,8 @@ class Ways:
             return
         if self._is_better_together(files):
             seconds, succeeds = self._timed(together)
-            # What fails is dear.
-            self._together = learnt(self._together, seconds if succeeds else self._together * 9.0, 1 / 8)
+            # What fails is as dear as can be.
+            self._together = learnt(self._together, seconds if succeeds else math.inf, 1 / 8)
             if succeeds:
                 return
         seconds, _ = self._timed(each)

@@ -7,7 +7,7 @@ from mailserver.listening import Wait
 __all__ = ["takers", "wait_before"]
 
 _POP3 = frozenset({"pop3", "pop3s"})
-_EVENLY, _HELPING = 0.001, 0.1
+_EVENLY, _HELPING = 0.001, 0.1  # seconds: of who has more than its share, and of who only helps
 
 
 def takers(workers: int | str, count: int, service: str) -> int:
@@ -22,14 +22,15 @@ def takers(workers: int | str, count: int, service: str) -> int:
     return count - 1 if workers == "auto" and service not in _POP3 and count > 1 else count
 
 
-def wait_before(number: int, takers: int, exceeds_share: Callable[[int], bool]) -> Wait | None:
+def wait_before(number: int, those: int, exceeds_share: Callable[[int], bool]) -> Wait | None:
     """How long a worker waits before it takes what comes at a door; ``None``: nobody else is to take it.
 
     :param number: which worker it is, from 1 on.
+    :param those: how many, from the first on, it is for (:func:`takers`).
     :param exceeds_share: whether it has more than its share of all sessions, among so many workers.
     """
-    if number > takers:
+    if number > those:
         return lambda: _HELPING
-    if takers == 1:
+    if those == 1:
         return None
-    return lambda: _EVENLY if exceeds_share(takers) else 0.0
+    return lambda: _EVENLY if exceeds_share(those) else 0.0

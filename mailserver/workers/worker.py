@@ -191,7 +191,7 @@ class _Life:
     def _begin(self, packed: bytes, number: int, memory: dict[str, Any], orders: bytes) -> None:
         beginning: Beginning = unpack(packed)
         self._sender.in_full = beginning.logs_in_full
-        doors = [(door, DOORS + number) for number, door in enumerate(beginning.doors)]
+        doors = [(door, descriptor) for descriptor, door in enumerate(beginning.doors, DOORS)]
         try:
             worker = Worker(self._reactor, self._channel, beginning, number, self._stop)
             worker.start(memory, doors, orders)

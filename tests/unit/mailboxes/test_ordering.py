@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.mailboxes.ordering import KeepsOrder
-from mailserver.mailboxes.syncing import SyncsAll
+from tests.support.mounts import MountingMachine
 
 DEVICE = os.makedev(254, 3)
 EXT4 = "27 1 254:3 / / rw,relatime - ext4 /dev/vda3 rw,discard"
@@ -14,23 +14,15 @@ XFS = "27 1 254:3 / / rw,relatime shared:1 - xfs /dev/vda3 rw,attr2,inode64,noqu
 OPTIONS = "rw\nbarrier\ndata=ordered\ncommit=5\n"
 
 
-class Machine:
-    """What ``/proc`` and ``/sys`` say of a file that is open as 5."""
+class Machine(MountingMachine):
+    """One whose file is asked about."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         self.now = 1000.0
         self.order = KeepsOrder(lambda: self.now, root)
-        self.put("proc/self/fdinfo/5", "pos:\t0\nflags:\t02\nmnt_id:\t27\n")
         (root / "sys/dev/block").mkdir(parents=True)
         (root / "sys/dev/block/254:3").symlink_to("../../devices/virtio1/block/vda/vda3")
-
-    def put(self, path: str, text: str) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text)
-
-    def mount(self, line: str) -> None:
-        self.put("proc/self/mountinfo", f"26 27 0:6 / /dev rw - devtmpfs devtmpfs rw\n{line}\n")
 
     def ext4(self, options: str = OPTIONS, journal: str = "vda3-8") -> None:
         self.mount(EXT4)
@@ -44,26 +36,6 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "does"),
-    [
-        ("ext4", True),
-        ("xfs", True),
-        ("btrfs", True),
-        ("fuse.sshfs", False),
-        ("overlay", False),
-        ("nfs4", False),
-    ],
-)
-def test_where_syncfs_makes_all_durable(machine: Machine, kind: str, does: bool) -> None:
-    machine.mount(f"27 1 0:45 / /mail rw,relatime - {kind} something rw")
-    assert SyncsAll(lambda: machine.now, machine.root)(5, DEVICE) is does
-
-
-def test_syncfs_is_not_relied_on_where_nothing_can_be_found_out(tmp_path: Path) -> None:
-    assert SyncsAll(root=tmp_path)(5, DEVICE) is False
 
 
 def test_ext4_with_its_journal_inside(machine: Machine) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -95,15 +94,15 @@ class StoreCase(TestCase):
         self.now = 1_700_000_000.5
         self.store = self.make(self.disk)
 
-    def make(self, disk: Disk) -> MailStore:
-        store = self.build(disk)
+    def make(self, disk: Disk, **options: Any) -> MailStore:
+        store = self.build(disk, **options)
         store.start()
         return store
 
-    def build(self, disk: Disk = THE_DISK) -> MailStore:
+    def build(self, disk: Disk = THE_DISK, **options: Any) -> MailStore:
         """A store whose threads do not run yet: what is given to it meanwhile makes one group."""
         call: Any = reactor.callFromThread  # type: ignore[attr-defined]
-        store = MailStore(self.root, "mail.example.lan", lambda: self.now, call, disk)
+        store = MailStore(self.root, "mail.example.lan", lambda: self.now, call, disk, **options)
         self.addCleanup(store.stop)
         return store
 
@@ -273,42 +272,49 @@ class Deliveries(StoreCase):
         assert steps[1:] == [*made, "sync 1700000000", "link", "sync new"]
 
     async def test_where_syncfs_does_not_make_all_durable_each_is_synced(self) -> None:
+        together: list[int] = []
         synced: list[int] = []
-        disk = evolve(
-            THE_DISK,
-            syncfs=failing(errno.EIO, 99)(os.fsync),
-            syncs_all=lambda fd, device: False,
-            fsync=synced.append,
-        )
-        store = self.make(disk)
+        disk = evolve(THE_DISK, syncfs=together.append, fsync=synced.append)
+        store = self.make(evolve(disk, syncs_all=lambda fd, device: False))
         await store.deliver(ALICE, Content(BODY), HEADER)
-        # Of the directories that were made their parents, and what was in them; the file; its name.
-        assert len(synced) == 6 + 2
+        # The parents of the six directories that were made; the file; its name.
+        assert (len(synced), together) == (6 + 2, [])
+        shutil.rmtree(self.root)
+        synced.clear()
+        store = self.make(evolve(disk, syncs_all=lambda fd, device: True))
+        await store.deliver(ALICE, Content(BODY), HEADER)
+        assert (len(synced), len(together)) == (6, 2)
 
     async def test_groups_are_as_large_as_the_disk_wants_them(self) -> None:
-        def slowly(fd: int) -> None:
-            time.sleep(0.01)
+        time = 0.0
 
-        for syncfs, order, fsync, least, most in (
-            (slowly, False, slowly, 33, 128),
-            (slowly, True, slowly, 33, 128),
-            (None, False, slowly, 33, 128),
-            (lambda fd: None, False, lambda fd: None, LEAST, 40),
-            (None, False, lambda fd: None, LEAST, 40),
-        ):
-            store = self.make(
-                evolve(
+        def takes(seconds: float, real: Any) -> Any:
+            def call(*arguments: Any) -> Any:
+                nonlocal time
+                time += seconds
+                return real(*arguments)
+
+            return call
+
+        def nothing(*arguments: Any) -> None:
+            """Nothing fails, and nothing is written."""
+
+        for wait, size in ((0.00001, LEAST), (0.02, 128)):
+            waits = takes(wait, nothing)
+            for syncfs, order in ((waits, False), (waits, True), (None, False)):
+                disk = evolve(
                     THE_DISK,
+                    write=takes(0.0001, os.write),
+                    fsync=waits,
                     syncfs=syncfs,
                     keeps_order=lambda fd, device, order=order: order,
-                    write_back=lambda fd, wait: time.sleep(0.01),
-                    fsync=fsync,
+                    write_back=waits,
                 )
-            )
-            assert store._writer.most == 128
-            for _ in range(150 if least == LEAST else 15):
-                await store.deliver(ALICE, Content(BODY), HEADER)
-            assert least <= store._writer.most <= most, (syncfs, order, store._writer.most)
+                store = self.make(disk, clock=lambda: time)
+                assert store._writer.most == 128
+                for _ in range(60):
+                    await store.deliver(ALICE, Content(BODY), HEADER)
+                assert store._writer.most == size, (wait, syncfs, order)
 
     async def test_a_corrupt_maildir_is_set_aside_and_said(self) -> None:
         said: list[Any] = []

@@ -1,10 +1,11 @@
-"""Which kernels' syncfs is relied on; and the calls themselves."""
+"""Which kernels' syncfs is relied on, and on which file systems; and the calls themselves."""
 
 import os
 
 import pytest
 
-from mailserver.mailboxes.syncing import find_syncfs, find_write_back, no_write_back
+from mailserver.mailboxes.syncing import SyncsAll, find_syncfs, find_write_back, no_write_back
+from tests.support.mounts import MountingMachine
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,26 @@ def test_releases(release, relied_on):
 @pytest.mark.parametrize("release", ["", "6", "x.y", "6.x", "²·3"])
 def test_strange_releases_are_not_relied_on(release):
     assert find_syncfs(release) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "does"),
+    [
+        ("ext4", True),
+        ("xfs", True),
+        ("btrfs", True),
+        ("fuse.sshfs", False),
+        ("overlay", False),
+        ("nfs4", False),
+    ],
+)
+def test_file_systems(tmp_path, kind, does):
+    MountingMachine(tmp_path).mount(f"27 1 0:45 / /mail rw,relatime - {kind} something rw")
+    assert SyncsAll(root=tmp_path)(5, os.makedev(0, 45)) is does
+
+
+def test_where_nothing_can_be_found_out_it_is_not_relied_on(tmp_path):
+    assert SyncsAll(root=tmp_path)(5, os.makedev(0, 45)) is False
 
 
 def test_the_call(tmp_path):

@@ -19,7 +19,6 @@ class Reader:
     """One end of a socket pair; does as it is told when it may read."""
 
     def __init__(self, reactor: Any, does: Any = lambda: None, at_the_end: Any = lambda: None) -> None:
-        self._reactor = reactor
         self._does = does
         self._at_the_end = at_the_end
         self.ours, self.theirs = socket.socketpair()
@@ -60,6 +59,14 @@ def _raise() -> None:
     raise RuntimeError("oops")
 
 
+def _exit() -> None:
+    raise SystemExit("oops")
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 def _turn(reactor: Any) -> list[Any]:
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
@@ -98,11 +105,19 @@ def test_what_one_raises_is_logged_ends_it_and_keeps_nobody_else(reactor: Any) -
     assert readers[-1].reads == 1
 
 
-def test_what_one_raises_at_its_end_is_logged_and_keeps_nobody_else(reactor: Any) -> None:
-    readers = [Reader(reactor, ConnectionDone, _raise), Reader(reactor, ConnectionDone, _raise)]
+@pytest.mark.parametrize("raises", [_raise, _exit])
+def test_what_one_raises_at_its_end_is_logged_and_keeps_nobody_else(reactor: Any, raises: Any) -> None:
+    readers = [Reader(reactor, ConnectionDone, raises), Reader(reactor, ConnectionDone, raises)]
     readers.append(Reader(reactor))
     assert [str(value) for value in _turn(reactor)] == ["oops", "oops"]
     assert readers[-1].reads == 1
+
+
+def test_an_interrupt_from_the_keyboard_ends_the_turn(reactor: Any) -> None:
+    reader = Reader(reactor, ConnectionDone, _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        reactor.doIteration(1.0)
+    assert len(reader.lost) == 1
 
 
 def test_who_was_closed_by_another_in_the_same_turn_is_not_called(reactor: Any) -> None:
