@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport, ISystemHandle
 
-__all__ = ["Direct", "direct_to"]
+__all__ = ["SHARE", "Direct", "direct_to"]
 
-_SHARE = 64 * 1024
+SHARE = 64 * 1024
 """Octets that go to the socket itself for each piece of input; what is beyond waits for the reactor, lest one
 peer that reads as fast as we write keep all others waiting."""
 
@@ -21,20 +21,21 @@ class Direct:
     """The way to the socket. The connection's producer says what it is told: that there is input, or room.
 
     :ivar connection: the socket's transport, which sends what the socket did not take at once.
+    :ivar left: octets that may still go to the socket itself: :data:`SHARE` with each piece of input.
     """
 
-    __slots__ = ("_isBuffered", "_left", "_socket", "connection")
+    __slots__ = ("_isBuffered", "_socket", "connection", "left")
 
     def __init__(self, connection: Any, handle: socket) -> None:
         self.connection = connection
         self._socket = handle
-        self._left = _SHARE
+        self.left = SHARE
         self._isBuffered = False
 
     def write(self, data: bytes) -> None:
         """Send."""
-        self._left -= len(data)
-        if not self._isBuffered and self._left >= 0:
+        self.left -= len(data)
+        if not self._isBuffered and self.left >= 0:
             try:
                 sent = self._socket.send(data)
             except OSError:
@@ -47,14 +48,10 @@ class Direct:
         # that was paused.
         self._isBuffered = self.connection.producerPaused = True
 
-    def inputCame(self) -> None:
-        """There is a new piece of input, whose answer has a share of its own."""
-        self._left = _SHARE
-
     def emptied(self) -> None:
         """The connection has sent all that it had."""
         self._isBuffered = False
-        self._left = _SHARE
+        self.left = SHARE
 
 
 def direct_to(transport: Any) -> Direct | None:

@@ -44,7 +44,8 @@ from zope.interface import implementer
 
 from mailserver.interfaces import Verdict
 from mailserver.net.deadlines import Deadline, Deadlines
-from mailserver.net.direct import direct_to
+from mailserver.net.direct import SHARE, direct_to
+from mailserver.net.errand import Errand
 from mailserver.net.layer import Layers
 from mailserver.net.tls import tls_facts
 from mailserver.wire.lines import Flaw, Lines
@@ -132,7 +133,6 @@ class Session:
         "_lines",
         "_out",
         "_paused",
-        "_pending_reply_octets",
         "_phase_end",
         "_pumping",
         "_raw",
@@ -140,7 +140,6 @@ class Session:
         "_replies",
         "_running",
         "_session_end",
-        "_settled",
         "_timer",
         "admission",
         "bounds",
@@ -180,12 +179,11 @@ class Session:
         if self.peer is NOBODY:
             self.peer = peer_of(self.transport.getPeer())
         self._lines = Lines(self.bounds.line)
-        self._replies: list[bytes] = []
-        self._pending_reply_octets = 0
+        self._replies = b""
         self._raw_left: int | None = None  # octets after which raw input ends by itself
         self._raw = self._busy = self._pumping = self._blocked = self._closing = False
         self._paused = self._ended = self._draining = self._eof = False
-        self._running: defer.Deferred[None] | None = None
+        self._running: Errand | None = None
         self._isLasting = False
         self._drained: tuple[defer.Deferred[None], ...] = ()
         now = self.clock.seconds()
@@ -214,11 +212,9 @@ class Session:
         """
         if self._closing:
             return
-        octets = len(data)
-        self._replies.append(data)
-        self.said += octets
-        self._pending_reply_octets += octets
-        if self._pending_reply_octets >= _FLUSH or not (self._pumping or self._busy):
+        self.said += len(data)
+        self._replies += data
+        if not (self._pumping or self._busy) or len(self._replies) >= _FLUSH:
             self._flush()
 
     def beginRaw(self, octets: int | None = None) -> None:
@@ -356,7 +352,7 @@ class Session:
             return
         self._last_active = self.clock.seconds()
         if self._direct is not None:
-            self._direct.inputCame()
+            self._direct.left = SHARE
         self._lines.feed(data)
         self._pump()
 
@@ -425,10 +421,6 @@ class Session:
             more = True
             while more and not (self._busy or self._blocked or self._closing):
                 more = self._step()
-                # Looked at even if there was no line: an endless one is dropped as it comes.
-                if self._lines.dropped > self.bounds.dropped:
-                    self.sessionTimedOut("flood")
-                    self.closeSession()
         finally:
             self._pumping = False
         if self._replies:
@@ -452,9 +444,9 @@ class Session:
                 waiting = self.rawReceived(data)
             else:
                 line = self._lines.next()
-                if line is None:
-                    return False
-                waiting = self.flawReceived(line) if isinstance(line, Flaw) else self.commandReceived(line)
+                if not isinstance(line, bytes):
+                    return self._noLine(line)
+                waiting = self.commandReceived(line)
         except Exception:
             self._failed(Failure())
             return True
@@ -462,16 +454,25 @@ class Session:
             self._wait(waiting)
         return bool(self._lines.held)
 
+    def _noLine(self, flaw: Flaw | None) -> bool:
+        """Handle what is no line, or not yet one; whether there may be another."""
+        if flaw is not None:
+            waiting = self.flawReceived(flaw)
+            if waiting is not None:
+                self._wait(waiting)
+        # An endless line is dropped as it comes.
+        if self._lines.dropped > self.bounds.dropped:
+            self.sessionTimedOut("flood")
+            self.closeSession()
+        return flaw is not None
+
     def _wait(self, waiting: Awaitable[None]) -> None:
         self._busy = True
-        if isinstance(waiting, defer.Deferred):
-            running = waiting
-        elif isinstance(waiting, CoroutineType):
-            running = defer.Deferred.fromCoroutine(waiting)
-        else:
-            running = defer.Deferred.fromCoroutine(_coroutine(waiting))
-        self._running = running
-        self._settled = running.addBoth(self._finished)
+        # Before it begins, for it may end at once.
+        coroutine = waiting if isinstance(waiting, CoroutineType) else _coroutine(waiting)
+        errand = Errand(coroutine, self._finished)
+        if self._busy:
+            self._running = errand
 
     def _failed(self, failure: Failure) -> None:
         if self._ended:
@@ -499,9 +500,7 @@ class Session:
     def _flush(self) -> None:
         if not self._replies or self._ended or self._closing:
             return
-        data = self._replies[0] if len(self._replies) == 1 else b"".join(self._replies)
-        self._replies.clear()
-        self._pending_reply_octets = 0
+        data, self._replies = self._replies, b""
         self._out.write(data)
 
     def _regulate(self) -> None:

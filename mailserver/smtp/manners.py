@@ -58,8 +58,7 @@ class MannersSession(AnsweringSession):
 
     def isTooMuch(self) -> bool:
         """Count a command of :data:`TO_NO_END`; whether it was one too many, and the session is over."""
-        self._patience.wasted()
-        return self._isOver()
+        return self._patience.wasted() and self._isOver()
 
     def forgive(self) -> None:
         """A message begins."""

@@ -30,9 +30,10 @@ class Patience:
         over = self._unknown - _FREE
         return 0.0 if not self._most or over <= 0 else min(2.0 ** min(over - 1, 10), _LONGEST)
 
-    def wasted(self) -> None:
-        """Count a command that does nothing for a message."""
+    def wasted(self) -> bool:
+        """Count a command that does nothing for a message; whether it was one too many."""
         self._wasted += 1
+        return self._wasted >= _WASTED
 
     def worked(self) -> None:
         """A message begins: what was wasted is forgiven. What was guessed is not."""

@@ -67,18 +67,24 @@ class Lines:
             return None
         buffer, start = self.held, self._start
         end = buffer.find(b"\n", self._scanned)
-        if end < 0:
-            self._scanned = len(buffer)
-            return self._flaw(Flaw.TOO_LONG) if len(buffer) - start >= self.limit else None
-        if end - start >= self.limit:
-            return self._flaw(Flaw.TOO_LONG)
-        if end == start or buffer[end - 1] != 13:
+        if not start and end == len(buffer) - 1 < self.limit and buffer.endswith(b"\r\n"):
+            # Nearly always: one line, which came by itself.
+            line = bytes(buffer[:-2])
+            self.held = b""
+            self._scanned = 0
+        else:
+            if end < 0:
+                self._scanned = len(buffer)
+                return self._flaw(Flaw.TOO_LONG) if len(buffer) - start >= self.limit else None
+            if end - start >= self.limit:
+                return self._flaw(Flaw.TOO_LONG)
+            if end == start or buffer[end - 1] != 13:
+                self._consume(end + 1)
+                self.dropped += end + 1 - start
+                self._dropping = True
+                return Flaw.BAD_OCTET
+            line = bytes(buffer[start : end - 1])
             self._consume(end + 1)
-            self.dropped += end + 1 - start
-            self._dropping = True
-            return Flaw.BAD_OCTET
-        line = bytes(buffer[start : end - 1])
-        self._consume(end + 1)
         if b"\r" in line or b"\0" in line:
             self.dropped += len(line) + 2
             return Flaw.BAD_OCTET

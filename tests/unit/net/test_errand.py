@@ -1,0 +1,106 @@
+"""A coroutine that is seen through: its end is told once, and what it waits for can be cancelled."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from mailserver.net.errand import Errand
+
+
+def begun(coroutine: Coroutine[Any, Any, object]) -> tuple[Errand, list[Any]]:
+    """An errand, and what has been told of its end."""
+    ends: list[Any] = []
+    return Errand(coroutine, ends.append), ends
+
+
+async def adding(*terms: "Deferred[int]") -> int:
+    total = 0
+    for term in terms:
+        total += await term
+    return total
+
+
+def test_what_need_not_wait_ends_at_once() -> None:
+    assert begun(adding())[1] == [0]
+    assert begun(adding(succeed(1), succeed(2)))[1] == [3]
+
+
+def test_it_waits_for_one_after_the_other() -> None:
+    one: Deferred[int] = Deferred()
+    two: Deferred[int] = Deferred()
+    _, ends = begun(adding(one, succeed(10), two))
+    one.callback(1)
+    assert ends == []
+    two.callback(100)
+    assert ends == [111]
+
+
+def test_what_has_come_meanwhile_need_not_be_waited_for() -> None:
+    one: Deferred[int] = Deferred()
+    two: Deferred[int] = Deferred()
+    _, ends = begun(adding(one, two))
+    two.callback(2)
+    one.callback(1)
+    assert ends == [3]
+
+
+def test_a_failure_is_raised_where_it_was_waited_for() -> None:
+    broken: Deferred[int] = Deferred()
+
+    async def careful() -> str:
+        try:
+            await broken
+        except ZeroDivisionError as error:
+            return f"caught {error}"
+        return "nothing"
+
+    _, ends = begun(careful())
+    broken.errback(ZeroDivisionError("it"))
+    assert ends == ["caught it"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_it_raises_is_told_as_a_failure(at_once: bool) -> None:
+    broken: Deferred[int] = fail(ZeroDivisionError()) if at_once else Deferred()
+    _, ends = begun(adding(succeed(1), broken))
+    if not at_once:
+        broken.errback(ZeroDivisionError())
+    (failure,) = ends
+    assert isinstance(failure, Failure)
+    assert failure.check(ZeroDivisionError)
+
+
+def test_who_cancels_it_cancels_what_it_waits_for() -> None:
+    cancelled: list[object] = []
+    waiting: Deferred[int] = Deferred(cancelled.append)
+    errand, ends = begun(adding(succeed(1), waiting))
+    errand.cancel()
+    assert cancelled == [waiting]
+    (failure,) = ends
+    assert failure.check(CancelledError)
+    errand.cancel()
+    assert len(ends) == 1
+
+
+def test_what_does_not_let_itself_be_cancelled_goes_on() -> None:
+    asked: list[object] = []
+
+    async def stubborn() -> str:
+        try:
+            await Deferred(asked.append)
+        except CancelledError:
+            return await Deferred(lambda it: it.callback("done all the same"))
+        return "nothing"
+
+    errand, ends = begun(stubborn())
+    errand.cancel()
+    assert ends == []
+    errand.cancel()
+    assert ends == ["done all the same"]
+
+
+def test_a_thousand_that_are_there_need_no_stack() -> None:
+    assert begun(adding(*(succeed(1) for _ in range(10_000))))[1] == [10_000]
