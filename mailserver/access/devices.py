@@ -98,9 +98,9 @@ class Devices:
             return
         self._devices = OrderedDict((it.address, it) for it in reversed(devices[: self._most]))
 
-    def sent(self, origin: Origin, profile: Profile, recipients: int) -> None:
-        """A message came from a client of a listed network."""
-        self._put(self._seen(origin, profile, 1, recipients))
+    def sent(self, origin: Origin, profile: Profile, recipients: int, messages: int = 1) -> None:
+        """A message, or some, came from a client of a listed network; ``recipients`` of all of them."""
+        self._put(self._seen(origin, profile, messages, recipients))
 
     def refused(self, origin: Origin, profile: Profile, error: str) -> None:
         """Such a client was told that it may not."""

@@ -1,13 +1,15 @@
 """What a worker does not keep itself: it tells its parent, or asks it.
 
 Who uses the relay (:class:`~mailserver.access.devices.Devices`), and who has written to whom before
-(:class:`~mailserver.access.acquaintances.Acquaintances`), stand in files, which one process keeps.
+(:class:`~mailserver.access.acquaintances.Acquaintances`), stand in files, which one process keeps. What
+clients of the relay have sent is told once a second, in numbers; what was refused them, as it happens.
 """
 
 from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mailserver.access.profiles import Profile
 from mailserver.machine.counters import Ledger
@@ -18,6 +20,13 @@ from mailserver.workers.sharing import Say
 __all__ = ["Answering", "Asking"]
 
 
+_MOMENT = 1.0
+"""Seconds for which what was sent is added up."""
+
+_Client = tuple[str, str, str, str]
+"""Its address, its HELO, its network's name, and that one's owner."""
+
+
 class Unanswered(Exception):
     """The parent could not say."""
 
@@ -25,8 +34,11 @@ class Unanswered(Exception):
 class Asking:
     """The worker's end."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, clock: IReactorTime) -> None:
         self._channel = channel
+        self._clock = clock
+        self._sent: dict[_Client, list[int]] = {}  # messages and recipients, not told yet
+        self._telling: IDelayedCall | None = None
         self._numbers = count(1)
         self._asked: dict[int, Deferred[bool]] = {}
 
@@ -50,14 +62,32 @@ class Asking:
 
     def sent(self, origin: Origin, profile: Profile, recipients: int) -> None:
         """See :meth:`mailserver.access.devices.Devices.sent`."""
-        self._channel.say("device", *_spell(origin, profile), recipients, "")
+        client = _spell(origin, profile)
+        numbers = self._sent.get(client)
+        if numbers is None:
+            self._sent[client] = [1, recipients]
+            if self._telling is None:
+                self._telling = self._clock.callLater(_MOMENT, self.tell)
+        else:
+            numbers[0] += 1
+            numbers[1] += recipients
 
     def refused(self, origin: Origin, profile: Profile, error: str) -> None:
         """See :meth:`mailserver.access.devices.Devices.refused`."""
-        self._channel.say("device", *_spell(origin, profile), 0, error)
+        self.tell()
+        self._channel.mention("device", *_spell(origin, profile), 0, 0, error)
+
+    def tell(self) -> None:
+        """Tell what was sent so far; also at the end."""
+        if self._telling is not None and self._telling.active():
+            self._telling.cancel()
+        self._telling = None
+        sent, self._sent = self._sent, {}
+        for client, numbers in sent.items():
+            self._channel.mention("device", *client, *numbers, "")
 
 
-def _spell(origin: Origin, profile: Profile) -> tuple[str, ...]:
+def _spell(origin: Origin, profile: Profile) -> _Client:
     return origin.address, origin.helo, profile.name, profile.owner
 
 
@@ -87,10 +117,10 @@ class Answering:
             self._say("answer", number, met, "")
 
     def _note_device(
-        self, address: str, helo: str, name: str, owner: str, recipients: int, error: str
+        self, address: str, helo: str, name: str, owner: str, messages: int, recipients: int, error: str
     ) -> None:
         origin, profile = Origin(address, helo=helo), Profile(name, owner)
         if error:
             self._ledger.devices.refused(origin, profile, error)
         else:
-            self._ledger.devices.sent(origin, profile, recipients)
+            self._ledger.devices.sent(origin, profile, recipients, messages)

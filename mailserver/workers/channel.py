@@ -4,7 +4,8 @@ A message is a kind and facts: numbers, text, octets, and lists and dictionaries
 ``marshal`` spells them. That is three times as fast as JSON, and takes octets as they are; both ends are one
 program, on one interpreter, and the same user's. All that is said in one turn of the reactor leaves as one
 frame, so that a busy worker costs its parent few wake-ups: its length in four octets, then a list of the
-messages. Order is kept.
+messages. What nobody waits for, as lines of a log, is mentioned: it waits some milliseconds for company.
+Order is kept.
 
 Memory is bounded: whoever lets :data:`MOST_WAITING` messages lie is given up, and the channel is closed. Who
 can do without saying something asks :attr:`Channel.is_slow` first. A frame that is none closes the channel
@@ -25,6 +26,8 @@ __all__ = ["Channel"]
 
 MOST_WAITING = 500_000
 _SLOW = 20_000
+_MOMENT = 0.01
+"""Seconds for which a mention waits; not long: whoever hears it all at once does nothing else meanwhile."""
 _LENGTH = 4
 _LONGEST = 512 * 1024 * 1024  # the configuration of many users is one message
 
@@ -47,7 +50,8 @@ class Channel(Protocol):
         self.closed: Callable[[], None] = lambda: None
         self._clock = clock
         self._waiting: list[list[Any]] = []
-        self._leaving: IDelayedCall | None = None
+        self._leaving: IDelayedCall | None = None  # with what is said in this turn
+        self._mentioning: IDelayedCall | None = None
         # Twisted's Int32StringReceiver copies what it has for each piece that comes: of a configuration with
         # many users, which is one frame, that would be gigabytes.
         self._received = bytearray()
@@ -61,10 +65,19 @@ class Channel(Protocol):
 
     def say(self, kind: str, *facts: Any) -> None:
         """Say something soon. Never fails; what is said on a closed channel is lost."""
-        self._waiting.append([kind, *facts])
+        self._put([kind, *facts])
         if self._leaving is None and not self._blocked:
             self._leaving = self._clock.callLater(0, self._leave)
-        elif len(self._waiting) >= MOST_WAITING:
+
+    def mention(self, kind: str, *facts: Any) -> None:
+        """Say something that may wait a moment."""
+        self._put([kind, *facts])
+        if self._mentioning is None and not self._blocked:
+            self._mentioning = self._clock.callLater(_MOMENT, self._leave_mentioned)
+
+    def _put(self, message: list[Any]) -> None:
+        self._waiting.append(message)
+        if len(self._waiting) >= MOST_WAITING and self._blocked:
             self._waiting.clear()
             if self.transport is not None:
                 self._log.error("the other process does not read: the channel is closed")
@@ -73,6 +86,7 @@ class Channel(Protocol):
     def finish(self) -> None:
         """Say what waits, then close."""
         self._finishing = True
+        self._cancel()
         if not self._blocked:
             self._leave()
 
@@ -81,6 +95,11 @@ class Channel(Protocol):
         self._received.clear()
         transport: Any = self.transport
         transport.abortConnection()
+
+    def _leave_mentioned(self) -> None:
+        self._mentioning = None
+        if not self._blocked:
+            self._leave()
 
     def _leave(self) -> None:
         if self._leaving is not None and self._leaving.active():
@@ -144,7 +163,11 @@ class Channel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._blocked = True
         self._waiting.clear()
-        if self._leaving is not None and self._leaving.active():
-            self._leaving.cancel()
-        self._leaving = None
+        self._cancel()
         self.closed()
+
+    def _cancel(self) -> None:
+        for call in (self._leaving, self._mentioning):
+            if call is not None and call.active():
+                call.cancel()
+        self._leaving = self._mentioning = None

@@ -47,12 +47,12 @@ class Sender:
         kind = event.get("mail_event")
         if kind is None:
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-            self._channel.say("log", event["log_time"], level, event.get("log_namespace", ""), text)
+            self._channel.mention("log", event["log_time"], level, event.get("log_namespace", ""), text)
             return
         # Several for each message: as little as will do.
         fields = event["mail_fields"] if self.in_full or kind in KINDS else {}
         told = {name: _plain(value) for name, value in fields.items()}
-        self._channel.say("event", event["log_time"], level, kind, event["mail_line"], told)
+        self._channel.mention("event", event["log_time"], level, kind, event["mail_line"], told)
 
 
 _PLAIN = frozenset({str, int, float, bool})
@@ -67,7 +67,7 @@ def tell_stories(channel: Channel, stories: Iterable[Story]) -> None:
     """Have the parent put into the history what became of mail here."""
     for story in stories:
         if not channel.is_slow:  # as when the disk does not keep up: the mail matters more
-            channel.say("finished", story.at, story.facts())
+            channel.mention("finished", story.at, story.facts())
 
 
 _logger = Logger()

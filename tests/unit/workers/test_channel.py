@@ -50,6 +50,53 @@ def test_what_is_said_in_one_turn_is_one_frame() -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_a_mention_waits_for_what_is_said_next_or_for_a_moment() -> None:
+    clock, channel, transport = connected()
+    channel.mention("log", 1)
+    channel.mention("log", 2)
+    clock.advance(0)
+    assert transport.value() == b""
+    channel.say("news", 3)
+    clock.advance(0)
+    assert frames(transport.value()) == frames(frame(["log", 1], ["log", 2], ["news", 3]))
+    clock.advance(0.01)
+    transport.clear()
+    channel.mention("log", 4)
+    clock.advance(0.009)
+    assert transport.value() == b""
+    clock.advance(0.001)
+    assert frames(transport.value()) == frames(frame(["log", 4]))
+    assert not clock.getDelayedCalls()
+
+
+def test_a_mention_waits_for_a_side_that_reads_again() -> None:
+    clock, channel, transport = connected()
+    channel.mention("log", 1)
+    channel.pauseProducing()
+    channel.mention("log", 2)
+    clock.advance(1)
+    assert transport.value() == b""
+    channel.resumeProducing()
+    assert frames(transport.value()) == frames(frame(["log", 1], ["log", 2]))
+    assert not clock.getDelayedCalls()
+
+
+def test_what_was_mentioned_is_said_before_the_end() -> None:
+    clock, channel, transport = connected()
+    channel.mention("log", 1)
+    channel.finish()
+    assert frames(transport.value()) == frames(frame(["log", 1]))
+    assert not clock.getDelayedCalls()
+
+
+def test_nothing_is_left_to_be_said_when_the_other_side_is_gone() -> None:
+    clock, channel, _ = connected()
+    channel.mention("log", 1)
+    channel.connectionLost()
+    channel.mention("log", 2)
+    assert not clock.getDelayedCalls()
+
+
 def test_what_is_said_before_there_is_a_connection_waits_for_it() -> None:
     clock, transport = Clock(), Transport()
     channel = Channel(clock)

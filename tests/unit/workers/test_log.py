@@ -24,7 +24,7 @@ class Said(Channel):
     def is_slow(self) -> bool:
         return self.slow
 
-    def say(self, kind: str, *facts: Any) -> None:
+    def mention(self, kind: str, *facts: Any) -> None:
         self.said.append((kind, *facts))  # type: ignore[arg-type]
 
 
