@@ -436,9 +436,9 @@ class IMailStore(Interface):
         :class:`StorageFull` or :class:`StorageTrouble`, and then nothing of it is in the mailbox.
         """
 
-    async def deliver_copies(
+    def deliver_copies(
         accounts: Sequence[Account], content: IContent, header: bytes
-    ) -> list[Exception | None]:
+    ) -> Awaitable[list[Exception | None]]:
         """Put one message into several mailboxes, written once where the file system can link it.
 
         Returns, for each account, ``None`` or what :meth:`deliver` would have raised. One mailbox's

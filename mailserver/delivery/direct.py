@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from mailserver.delivery.couriers.mailbox import MailboxCourier
 from mailserver.delivery.together import together
-from mailserver.interfaces import Account, IDirectory, IDraft, ISpool, Nobody, Standing, Undelivered
+from mailserver.interfaces import Account, IContent, IDirectory, IDraft, ISpool, Nobody, Standing, Undelivered
 from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome
@@ -85,18 +85,28 @@ class Direct:
                 return None
         return standings
 
-    async def deliver(
+    def deliver(
         self, envelope: Envelope, content: bytes, standings: Mapping[Recipient, Standing]
-    ) -> dict[Recipient, Outcome]:
+    ) -> Awaitable[dict[Recipient, Outcome]]:
         """Try once, with what the recipients of one domain have in common, as the queue does."""
         stored = MemoryContent(content)
-        domains: dict[str, dict[Recipient, Standing]] = {}
-        for recipient, standing in standings.items():
-            domains.setdefault(recipient.address.domain, {})[recipient] = standing
+        domains = dict.fromkeys([recipient.address.domain for recipient in standings])
         if len(domains) == 1:
-            return await self.courier.put(envelope, stored, standings)
+            return self.courier.put(envelope, stored, standings)
+        return self._deliver_apart(envelope, stored, standings, domains)
+
+    async def _deliver_apart(
+        self,
+        envelope: Envelope,
+        content: IContent,
+        standings: Mapping[Recipient, Standing],
+        domains: Collection[str],
+    ) -> dict[Recipient, Outcome]:
         outcomes: dict[Recipient, Outcome] = {}
-        for some in await together(self.courier.put(envelope, stored, one) for one in domains.values()):
+        parts = (
+            {one: it for one, it in standings.items() if one.address.domain == domain} for domain in domains
+        )
+        for some in await together(self.courier.put(envelope, content, part) for part in parts):
             outcomes |= some
         return outcomes
 

@@ -135,12 +135,17 @@ class MailStore:
         if failure is not None:
             raise failure
 
-    async def deliver_copies(
+    def deliver_copies(
         self, accounts: Sequence[Account], content: IContent, header: bytes
-    ) -> list[Exception | None]:
+    ) -> Awaitable[list[Exception | None]]:
         """See :class:`IMailStore`."""
         if self._hand_over is not None:
-            return await self._deliver_elsewhere(self._hand_over, accounts, content, header)
+            return self._deliver_elsewhere(self._hand_over, accounts, content, header)
+        return self._deliver_here(accounts, content, header)
+
+    async def _deliver_here(
+        self, accounts: Sequence[Account], content: IContent, header: bytes
+    ) -> list[Exception | None]:
         whole = content.whole() if content.size <= _SMALL else None
         text = None if whole is None else header + whole
         copies = self._copies(accounts)

@@ -427,7 +427,7 @@ class Session:
             self._flush()
         if self._eof and not (self._busy or self._blocked):
             self.closeSession()
-        if self._busy or self._blocked or self._paused:
+        if self._blocked or self._paused or (self._busy and self._lines.held):
             self._regulate()
 
     def _step(self) -> bool:

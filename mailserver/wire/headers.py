@@ -31,19 +31,21 @@ class HeaderSection:
         self.overlong = False
         """Whether the section has more octets than it may."""
         self._limit = limit
-        self._held = bytearray()
+        self._held: bytes | bytearray = b""
 
     def feed(self, data: bytes) -> bytes:
         """Take the next piece of content; give what of it stands behind the section."""
         if self.finished:
             return data
-        held = self._held
-        before = len(held)
+        before = len(self._held)
         if not before and 0 <= (end := header_end(data)) <= self._limit:
             # Nearly always: all of it in one piece, which need not be copied to be looked through.
-            held += data[:end]
+            self._held = data[:end]
             self.finished = True
             return data[end:]
+        if not isinstance(self._held, bytearray):
+            self._held = bytearray()
+        held = self._held
         held += data[: self._limit + 1 - before]
         end = header_end(held, max(before - 3, 0))  # the empty line may have begun there
         self.overlong = len(held) > self._limit and not 0 <= end <= self._limit
@@ -56,8 +58,7 @@ class HeaderSection:
 
     def take(self) -> bytes:
         """The section so far, the empty line included where it has come. It is not held any longer."""
-        section = bytes(self._held)
-        self._held.clear()
+        section, self._held = bytes(self._held), b""
         return section
 
 

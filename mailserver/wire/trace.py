@@ -44,15 +44,18 @@ def received(
     :param when: in seconds since 1970.
     :param hidden: say nothing of the client, neither where it is nor what it calls itself.
     """
-    if hidden:
-        made_by = f"Received: by {by} with {origin.protocol} id {id}"
-    elif origin.address:
-        client = _client(origin.helo, origin.address, origin.tls)
-        made_by = f"Received: from {client}\r\n\tby {by} with {origin.protocol} id {id}"
-    else:
-        made_by = f"Received: by {by} id {id}"
     reader = f"\r\n\tfor <{_harmless(recipient)}>" if recipient and recipient.is_ascii else ""
-    return f"{made_by}{reader};\r\n\t{date(when)}\r\n".encode("ascii", "replace")
+    made_by = _made_by(origin.helo, origin.address, origin.tls, origin.protocol, by, hidden)
+    return f"{made_by} id {id}{reader};\r\n\t{date(when)}\r\n".encode("ascii", "replace")
+
+
+@lru_cache(_REMEMBERED)  # whoever brings much mail brings it under one name
+def _made_by(helo: str, address: str, tls: str, protocol: str, by: str, hidden: bool) -> str:
+    if hidden:
+        return f"Received: by {by} with {protocol}"
+    if not address:
+        return f"Received: by {by}"
+    return f"Received: from {_client(helo, address, tls)}\r\n\tby {by} with {protocol}"
 
 
 @lru_cache(_REMEMBERED)
@@ -137,7 +140,6 @@ class HeaderScan:
         return len(_RECEIVED.findall(self._held))
 
 
-@lru_cache(_REMEMBERED)  # whoever brings much mail brings it under one name
 def _client(helo: str, address: str, tls: str) -> str:
     """Whom a message comes from."""
     using = f"\r\n\t(using {_NOT_IN_COMMENTS.sub('?', tls)})" if tls else ""

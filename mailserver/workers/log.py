@@ -35,7 +35,8 @@ class Sender:
         self._left_out = 0
 
     def __call__(self, event: LogEvent) -> None:
-        if "mail_event" not in event and event.get("log_level", LogLevel.info) < LogLevel.warn:
+        kind, level = event.get("mail_event"), event.get("log_level", LogLevel.info)
+        if kind is None and level < LogLevel.warn:
             return
         if self._channel.is_slow:
             self._left_out += 1
@@ -43,16 +44,14 @@ class Sender:
         if self._left_out:
             count, self._left_out = self._left_out, 0
             journal.trouble("log", f"{count} events of a worker left out: they came too fast")
-        level = event.get("log_level", LogLevel.info).name
-        kind = event.get("mail_event")
         if kind is None:
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-            self._channel.mention("log", event["log_time"], level, event.get("log_namespace", ""), text)
+            self._channel.mention("log", event["log_time"], level.name, event.get("log_namespace", ""), text)
             return
         # Several for each message: as little as will do.
-        fields = event["mail_fields"] if self.in_full or kind in KINDS else {}
-        told = {name: _plain(value) for name, value in fields.items()}
-        self._channel.mention("event", event["log_time"], level, kind, event["mail_line"], told)
+        fields = event["mail_fields"] if self.in_full or kind in KINDS else None
+        told = fields and {name: _plain(value) for name, value in fields.items()}
+        self._channel.mention("event", event["log_time"], level.name, kind, event["mail_line"], told or {})
 
 
 _PLAIN = frozenset({str, int, float, bool})

@@ -11,7 +11,7 @@ worst it comes twice.
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mailserver.handing import Outlet, read_failure
@@ -40,10 +40,9 @@ class Storing:
         if failure is not None:
             raise failure
 
-    async def deliver(self, facts: Any, octets: bytes) -> Sequence[Sequence[str] | None]:
+    def deliver(self, facts: Any, octets: bytes) -> Awaitable[Sequence[Sequence[str] | None]]:
         """See :data:`mailserver.mailboxes.store.HandOver`."""
-        answer: Sequence[Sequence[str] | None] = await self._mailboxes.hand_over(facts, octets)
-        return answer
+        return self._mailboxes.hand_over(facts, octets)
 
     async def stop(self) -> None:
         """Wait for the answers that are still to come, then close."""
