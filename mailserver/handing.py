@@ -99,8 +99,10 @@ class Outlet:
         self._received = bytearray()
         reactor.addReader(self)
 
-    def hand_over(self, facts: Any, octets: bytes) -> "Deferred[Any]":
+    def hand_over(self, facts: Any, *octets: bytes) -> "Deferred[Any]":
         """Hand a piece over. Fires with the answer, or fails with :class:`StorageTrouble`.
+
+        Its octets may be given in parts, which stand one behind the other.
 
         Cancelling does not undo it.
         """
@@ -111,13 +113,13 @@ class Outlet:
             return asked
         number = next(self._numbers)
         spelled = marshal.dumps((number, facts))
-        if len(spelled) + len(octets) > _MOST_IN_PIECE:
+        length = sum(map(len, octets))
+        if len(spelled) + length > _MOST_IN_PIECE:
             asked.errback(StorageTrouble("a message too large to be handed over"))
             return asked
         self._asked[number] = asked
-        self._parts.append(_LENGTHS.pack(len(spelled), len(octets)) + spelled)
-        if octets:
-            self._parts.append(octets)
+        self._parts.append(_LENGTHS.pack(len(spelled), length) + spelled)
+        self._parts.extend(filter(None, octets))
         if not self._is_leaving:
             self._is_leaving = True
             self._clock.callLater(0, self._leave)

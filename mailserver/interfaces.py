@@ -97,6 +97,7 @@ class IContent(Interface):
     """The content of one stored message, in wire form: CRLF line ends, not dot-stuffed. Never changes."""
 
     size: int = Attribute("Its octets.")
+    is_in_pairs: bool = Attribute("Whether it is known that in it CR and LF stand in pairs only.")
 
     def whole() -> bytes | None:
         """All of it where it is at hand without touching the disk, else ``None``."""
@@ -121,7 +122,7 @@ class IDraft(Interface):
     id: QueueID = Attribute("The queue ID the message will have.")
 
     def write(data: bytes) -> Awaitable[None] | None:
-        """Add content in wire form.
+        """Add content in wire form, in which CR and LF stand in pairs only.
 
         Returns ``None`` when more may follow at once, or something to wait for while the disk catches
         up. Never raises for the disk: a disk that fails or fills is remembered, what follows is

@@ -89,7 +89,7 @@ class Direct:
         self, envelope: Envelope, content: bytes, standings: Mapping[Recipient, Standing]
     ) -> Awaitable[dict[Recipient, Outcome]]:
         """Try once, with what the recipients of one domain have in common, as the queue does."""
-        stored = MemoryContent(content)
+        stored = MemoryContent(content, is_in_pairs=True)
         domains = dict.fromkeys([recipient.address.domain for recipient in standings])
         if len(domains) == 1:
             return self.courier.put(envelope, stored, standings)

@@ -171,16 +171,23 @@ class Incoming:
     :param copies: its mailboxes; at least one.
     :param content: all of it, in wire form; or ``None`` when it is written piece by piece.
     :param arrived: when it came, in seconds since 1970, if that is not now.
+    :param is_in_pairs: it is known that in ``content`` CR and LF stand in pairs only.
     :ivar device: the file system that its file lies on; ``None``: none that is synced in one go.
     """
 
     def __init__(
-        self, copies: Sequence[Copy], disk: Disk, content: bytes | None, arrived: float | None = None
+        self,
+        copies: Sequence[Copy],
+        disk: Disk,
+        content: bytes | None,
+        arrived: float | None = None,
+        is_in_pairs: bool = False,
     ) -> None:
         self.copies = copies
         self._disk = disk
         self._content = content
         self._arrived = arrived
+        self._is_in_pairs = is_in_pairs
         self._temporary = ""
         self._fd = -1
         self.device: int | None = None
@@ -220,7 +227,10 @@ class Incoming:
             if self._content is not None:
                 # The size on disk is smaller by the CRs; not enough to let a message in or keep it out by.
                 self._open(len(self._content))
-                self._write(self._content)
+                if self._is_in_pairs:
+                    self._append(self._content.replace(b"\r", b""), len(self._content))
+                else:
+                    self._write(self._content)
             if self._held or self._last != b"\n":
                 self._put(self._held + b"\n")
             if self._arrived is not None:

@@ -53,7 +53,7 @@ _MOST_USES = 10_000
 _MOST_PLACES = 10_000
 
 
-HandOver = Callable[[Any, bytes], Awaitable[Sequence[Sequence[str] | None]]]
+HandOver = Callable[..., Awaitable[Sequence[Sequence[str] | None]]]
 """As :meth:`mailserver.handing.Outlet.hand_over`; the answer is a failure or ``None`` for each mailbox."""
 
 
@@ -61,9 +61,14 @@ class _Handed(Incoming):
     """A message that another process has handed over, for these accounts."""
 
     def __init__(
-        self, accounts: Sequence[Account], copies: Sequence[Copy], disk: Disk, content: bytes
+        self,
+        accounts: Sequence[Account],
+        copies: Sequence[Copy],
+        disk: Disk,
+        content: bytes,
+        is_in_pairs: bool,
     ) -> None:
-        super().__init__(copies, disk, content)
+        super().__init__(copies, disk, content, is_in_pairs=is_in_pairs)
         self.accounts = accounts
 
 
@@ -149,7 +154,7 @@ class MailStore:
         whole = content.whole() if content.size <= _SMALL else None
         text = None if whole is None else header + whole
         copies = self._copies(accounts)
-        incoming = Incoming(copies, self._disk, text)
+        incoming = Incoming(copies, self._disk, text, is_in_pairs=content.is_in_pairs)
         if whole is None:
             failure = await self._spell_out(incoming, content, header)
             if failure is not None:
@@ -169,7 +174,7 @@ class MailStore:
         if whole is None:
             raise StorageTrouble("content that is not at hand is not handed over")
         named = [(account.name, account.quota, account.messages) for account in accounts]
-        failures = await hand_over((named, header), whole)
+        failures = await hand_over((named, content.is_in_pairs), header, whole)
         for account in accounts:
             self._uses.pop(account.name, None)
         return [read_failure(one) for one in failures]
@@ -272,9 +277,9 @@ class MailStore:
 
     def _read_handed(self, facts: Any, octets: bytes) -> Incoming:
         """What another process hands over."""
-        named, header = facts
+        named, is_in_pairs = facts
         accounts = [Account(name, quota=quota, messages=messages) for name, quota, messages in named]
-        return _Handed(accounts, self._copies(accounts), self._disk, header + octets)
+        return _Handed(accounts, self._copies(accounts), self._disk, octets, is_in_pairs)
 
     def _spell_handed(self, incoming: Incoming, result: list[Exception | None] | Exception) -> Any:
         assert isinstance(incoming, _Handed)

@@ -16,10 +16,11 @@ __all__ = ["FileContent", "MemoryContent"]
 class MemoryContent:
     """Content at hand."""
 
-    __slots__ = ("_octets", "size")
+    __slots__ = ("_octets", "is_in_pairs", "size")
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, octets: bytes, is_in_pairs: bool = False) -> None:
         self._octets = octets
+        self.is_in_pairs = is_in_pairs
         self.size = len(octets)
 
     def whole(self) -> bytes | None:
@@ -40,6 +41,8 @@ class FileContent:
     """
 
     __slots__ = ("_disk", "_path", "_pool", "size")
+
+    is_in_pairs = False
 
     def __init__(self, disk: Disk, pool: Pool, path: Path, size: int) -> None:
         self._disk = disk

@@ -40,9 +40,9 @@ class Storing:
         if failure is not None:
             raise failure
 
-    def deliver(self, facts: Any, octets: bytes) -> Awaitable[Sequence[Sequence[str] | None]]:
+    def deliver(self, facts: Any, *octets: bytes) -> Awaitable[Sequence[Sequence[str] | None]]:
         """See :data:`mailserver.mailboxes.store.HandOver`."""
-        return self._mailboxes.hand_over(facts, octets)
+        return self._mailboxes.hand_over(facts, *octets)
 
     async def stop(self) -> None:
         """Wait for the answers that are still to come, then close."""

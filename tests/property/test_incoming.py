@@ -20,10 +20,10 @@ NUMBERS = itertools.count()
 BOX = Path(tempfile.mkdtemp(prefix="mailserver-test-")) / "box"
 
 
-def deliver(pieces: list[bytes], at_once: bool) -> Path:
+def deliver(pieces: list[bytes], at_once: bool, is_in_pairs: bool = False) -> Path:
     prepare(BOX, THE_DISK, lambda what, path: None)
     copy = Copy(BOX, f"{next(NUMBERS)}.x", Limit())
-    incoming = Incoming([copy], THE_DISK, b"".join(pieces) if at_once else None)
+    incoming = Incoming([copy], THE_DISK, b"".join(pieces) if at_once else None, is_in_pairs=is_in_pairs)
     if not at_once:
         incoming.begin(100)
         for piece in pieces:
@@ -39,8 +39,15 @@ def deliver(pieces: list[bytes], at_once: bool) -> Path:
 @example([b"\r\r", b"\n", b"\r\n"], False)
 @example([b"a\r\nb\r"], True)
 def test_the_file_and_its_name(pieces: list[bytes], at_once: bool) -> None:
-    path = deliver(pieces, at_once)
-    content = b"".join(pieces)
+    check(deliver(pieces, at_once), b"".join(pieces))
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b"a", b".", b"\0", b"\r\n\r\n", b"word"]), max_size=20))
+def test_the_same_where_pairs_are_known_of(pieces: list[bytes]) -> None:
+    check(deliver(pieces, at_once=True, is_in_pairs=True), b"".join(pieces))
+
+
+def check(path: Path, content: bytes) -> None:
     expected = content.replace(b"\r\n", b"\n")
     stored = path.read_bytes()
     path.unlink()

@@ -20,6 +20,8 @@ __all__ = ["BytesContent", "FakeQueue"]
 class BytesContent:
     """Content from bytes; ``chunk`` limits what one read brings, ``trouble`` after how many octets it fails."""
 
+    is_in_pairs = False
+
     def __init__(
         self, data: bytes, at_hand: bool = True, chunk: int = 1 << 30, trouble: int | None = None
     ) -> None:

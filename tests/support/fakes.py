@@ -25,6 +25,7 @@ from mailserver.model.address import Address
 from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.model.outcome import Delivered
 from mailserver.model.source import Source
+from mailserver.wire.dots import in_pairs
 
 __all__ = ["FakeContent", "FakeDirectory", "FakeDraft", "FakeSpool", "Gate", "address"]
 
@@ -126,6 +127,8 @@ class Gate:
 class FakeContent:
     """Content in memory; ``whole_at_hand`` says whether :meth:`whole` gives it."""
 
+    is_in_pairs = False
+
     def __init__(self, data: bytes, whole_at_hand: bool = True) -> None:
         self.data = data
         self.size = len(data)
@@ -157,6 +160,7 @@ class FakeDraft:
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         assert not self.ended, "write after the draft's end"
+        assert in_pairs(data) is not None, "a CR or an LF that stands alone"
         self.chunks.append(data)
         return self._spool.writing.enter()
 

@@ -99,6 +99,8 @@ class OutsideCourier:
 class _Marked:
     """A message with a field on top."""
 
+    is_in_pairs = False
+
     def __init__(self, content: IContent, mark: bytes) -> None:
         self.size = content.size + len(mark)
         self._content = content

@@ -50,8 +50,10 @@ BODY = b"Subject: hi\r\n\r\n.dot\r\nbye\r\n"
 class Content:
     """Content that is handed over whole, or only piece by piece, with a fault at an offset."""
 
-    def __init__(self, data: bytes, streamed: bool = False, fault: Any = None) -> None:
-        self.data, self.streamed, self.fault = data, streamed, fault
+    def __init__(
+        self, data: bytes, streamed: bool = False, fault: Any = None, is_in_pairs: bool = False
+    ) -> None:
+        self.data, self.streamed, self.fault, self.is_in_pairs = data, streamed, fault, is_in_pairs
         self.size = len(data)
         self.largest = 0
 
@@ -765,6 +767,17 @@ class HandedOverTests(StoreCase):
         (alice,), (bob,) = self.files(), self.files(account=BOB)
         assert alice.read_bytes() == (HEADER + BODY).replace(b"\r\n", b"\n")
         assert alice.stat().st_ino == bob.stat().st_ino
+
+    async def test_what_is_known_to_stand_in_pairs_lies_there_as_all_else_does(self) -> None:
+        for body in (BODY, b"Subject: hi\r\n\r\nno end", b""):
+            for content in (Content(body), Content(body, is_in_pairs=True)):
+                assert await self.other.deliver_copies([ALICE], content, HEADER) == [None]
+                assert await self.store.deliver_copies([ALICE], content, HEADER) == [None]
+            files = self.files()
+            assert len({file.read_bytes() for file in files}) == 1
+            assert len({file.name.partition(",")[2] for file in files}) == 1
+            for file in files:
+                file.unlink()
 
     async def test_each_mailbox_has_its_own_answer(self) -> None:
         small = evolve(BOB, quota=10)
