@@ -61,7 +61,7 @@ class Unstuffer:
             return b""
         data = self._held + data
         # Few messages have a line that begins with a dot: what holds none is looked through once.
-        dotted = data.find(b"\r\n.")
+        dotted = _dotted(data)
         end = data.find(_END, dotted) if dotted >= 0 else -1
         if end >= 0:
             self.finished = True
@@ -151,6 +151,14 @@ class _Text:
         return False
 
 
+def _dotted(data: bytes) -> int:
+    """Where the first CRLF stands that a dot follows; -1: nowhere."""
+    # Only from the first dot to the last. One octet is found many times faster than three, and what is large
+    # is mostly base64, which holds no dot at all.
+    last = data.rfind(b".")
+    return data.find(b"\r\n.", max(data.find(b".") - 2, 0), last + 1) if last >= 0 else -1
+
+
 def _held_back(data: bytes) -> int:
     """How many of the last octets may be the beginning of the end."""
     for size in (4, 3, 2, 1):
@@ -180,7 +188,9 @@ class Stuffer:
         tail = self._tail
         data = tail + data
         self._tail = data[-2:]
-        return data.replace(b"\r\n.", b"\r\n..")[len(tail) :]
+        if _dotted(data) >= 0:
+            data = data.replace(b"\r\n.", b"\r\n..")
+        return data[len(tail) :]
 
     def finish(self) -> bytes:
         """The end of the data, with a CRLF before it where the content did not end with one."""
@@ -189,7 +199,7 @@ class Stuffer:
 
 def stuffed(content: bytes) -> bytes:
     """All of a message's content as it goes out, its end included: what a :class:`Stuffer` makes of it."""
-    if content.startswith(b".") or b"\r\n." in content:
+    if content.startswith(b".") or _dotted(content) >= 0:
         content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
     return content + (b".\r\n" if not content or content.endswith(b"\r\n") else _END)
 
@@ -210,4 +220,6 @@ class WireForm:
         if self._after_cr and data.startswith(b"\n"):
             head, data = b"\n", data[1:]  # the other half of a CRLF
         self._after_cr = data.endswith(b"\r")
-        return head + data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        return head + data.replace(b"\n", b"\r\n")
