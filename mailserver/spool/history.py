@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver import journal
+from mailserver.spool.inserting import insert
 from mailserver.spool.story import Story
 from mailserver.threads import Batcher, CallFromThread
 
@@ -60,13 +61,6 @@ _MOST_UNDER_WAY = 20_000
 _MOST_WORDS = 200
 _SWEPT_AT_ONCE = 1_000
 _dump = json.JSONEncoder(separators=(",", ":")).encode
-# A group is handed over as one value: each step of a statement lets go of the interpreter's lock, and has to
-# wait for having it back while mail is busy.
-_INSERT_EVENTS = """INSERT INTO event (number, at, kind, facts)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-           json_extract(value, '$[3]') FROM json_each(?)"""
-_INSERT_WORDS = """INSERT INTO word (word, event)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"""
 _ANGLED = re.compile(r"<([^<>\s]{1,320})>")
 
 
@@ -270,10 +264,10 @@ def _open(path: Path) -> sqlite3.Connection:
 def _insert(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
     (last,) = connection.execute(_LAST_EVENT).fetchone() or (0,)
     numbered = list(enumerate(events, last + 1))
-    rows = [(number, event.at, event.kind, event.facts) for number, event in numbered]
-    words = sorted((word, number) for number, event in numbered for word in event.words())
-    connection.execute(_INSERT_EVENTS, (_dump(rows),))
-    connection.execute(_INSERT_WORDS, (_dump(words),))
+    rows = [(number, event.at, event.kind, _dump(event.facts)) for number, event in numbered]
+    words = sorted([(word, number) for number, event in numbered for word in event.words()])
+    insert(connection, "event (number, at, kind, facts)", rows)
+    insert(connection, "word (word, event)", words)
 
 
 def _sweep(connection: sqlite3.Connection, before: float) -> None:
