@@ -19,6 +19,7 @@ import marshal
 import select
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,7 +34,7 @@ from zope.interface import implementer
 from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
 from mailserver.threads import Batcher, CallFromThread
 
-__all__ = ["MOST_OCTETS", "OpenBatcher", "Outlet", "read_failure", "spell_failure"]
+__all__ = ["MOST_OCTETS", "OpenBatcher", "Outlet", "read_failure", "spell_failure", "way"]
 
 MOST_OCTETS = 128 * 1024 * 1024
 """A frame has at most so many: content of 256 KB, and the longest list of recipients that a limit lets in."""
@@ -45,8 +46,11 @@ _LENGTH = struct.Struct("!I")
 _LONGEST_TEXT = 300
 _MOST_PARTS = 512
 _READ = 64 * 1024
-_USUAL = 512 * 1024
-"""Octets of an inlet's buffer, where no frame asks for more."""
+_USUAL = 1024 * 1024
+"""Octets of an inlet's buffer, where no frame asks for more; and as many may wait in the socket before it, or
+as many as the system allows. What there is no room for cannot be in the next group."""
+
+_SO_SNDBUFFORCE = 32  # Linux, socket(7); Python does not name it
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -74,6 +78,18 @@ def read_failure(spelled: Sequence[str] | None) -> Exception | None:
         return None
     name, text = spelled
     return _FAILURES[name](text) if text else _FAILURES[name]()
+
+
+def way() -> tuple[socket.socket, socket.socket]:
+    """A pair of sockets: for :meth:`OpenBatcher.open`, and for the :class:`Outlet` at the other end."""
+    inner, outer = socket.socketpair()
+    options = [socket.SO_SNDBUF]
+    if sys.platform == "linux":
+        options.append(_SO_SNDBUFFORCE)  # it takes root to have more than net.core.wmem_max
+    for option in options:
+        with suppress(OSError):
+            outer.setsockopt(socket.SOL_SOCKET, option, _USUAL)
+    return inner, outer
 
 
 @implementer(IReadWriteDescriptor)

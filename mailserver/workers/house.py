@@ -21,6 +21,7 @@ from twisted.internet.protocol import Factory
 from mailserver import journal
 from mailserver.config import Config
 from mailserver.control.server import Tell, Verb
+from mailserver.handing import way
 from mailserver.machine.counters import Counters, Ledger
 from mailserver.machine.storage import Storage
 from mailserver.spool.orders import StandingOrders
@@ -156,8 +157,8 @@ class Workers:
 
     def _spawn(self, worker: Process) -> None:
         ours, theirs = socket.socketpair()
-        mailboxes, to_mailboxes = socket.socketpair()
-        spool, to_spool = socket.socketpair()
+        mailboxes, to_mailboxes = way()
+        spool, to_spool = way()
         with ours, theirs, to_mailboxes, to_spool, open(os.devnull) as nothing:
             self._storage.mailboxes.receive(mailboxes)
             self._storage.spool.receive(spool)

@@ -9,10 +9,10 @@ import time
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from mailserver import handing
-from mailserver.handing import MOST_OCTETS, OpenBatcher, Outlet, read_failure, spell_failure
+from mailserver.handing import MOST_OCTETS, OpenBatcher, Outlet, read_failure, spell_failure, way
 from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
 
 
@@ -65,9 +65,9 @@ class HandingTests(TestCase):
         return facts, octets
 
     def outlet(self, batcher):
-        ours, theirs = socket.socketpair()
-        batcher.open(theirs)
-        outlet = Outlet(reactor, ours)
+        inner, outer = way()
+        batcher.open(inner)
+        outlet = Outlet(reactor, outer)
         self.addCleanup(outlet.close)
         return outlet
 
@@ -105,6 +105,21 @@ class HandingTests(TestCase):
         await DeferredList([first, own, *waiting])
         assert [len(batch) for batch in self.batches] == [1, 7]
         assert await own == ("own", b"x")
+
+    async def test_what_is_large_waits_in_the_way_to_be_one_batch(self):
+        batcher = self.batcher()
+        outlet = self.outlet(batcher)
+        room = outlet._handle.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        if room < 2 * handing._USUAL:
+            raise SkipTest(f"the system lets a socket hold {room} octets")
+        self.gate.clear()
+        first = outlet.hand_over("first", b"")
+        await self.turn(lambda: not outlet._is_leaving)
+        large = [outlet.hand_over(n, bytes(100_000)) for n in range(8)]
+        await self.turn(lambda: not outlet._is_leaving)  # nothing is left here, though nobody has read any
+        self.gate.set()
+        await DeferredList([first, *large])
+        assert [len(batch) for batch in self.batches] == [1, 8]
 
     async def test_a_batch_is_bounded_and_the_rest_comes_next(self):
         batcher = self.batcher(most=4)
