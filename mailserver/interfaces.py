@@ -97,7 +97,7 @@ class IContent(Interface):
     """The content of one stored message, in wire form: CRLF line ends, not dot-stuffed. Never changes."""
 
     size: int = Attribute("Its octets.")
-    is_in_pairs: bool = Attribute("Whether it is known that in it CR and LF stand in pairs only.")
+    is_in_pairs: bool = Attribute("Whether it is known that CR and LF stand in pairs only in all of it.")
 
     def whole() -> bytes | None:
         """All of it where it is at hand without touching the disk, else ``None``."""
@@ -122,7 +122,7 @@ class IDraft(Interface):
     id: QueueID = Attribute("The queue ID the message will have.")
 
     def write(data: bytes) -> Awaitable[None] | None:
-        """Add content in wire form, in which CR and LF stand in pairs only.
+        """Add content in wire form.
 
         Returns ``None`` when more may follow at once, or something to wait for while the disk catches
         up. Never raises for the disk: a disk that fails or fills is remembered, what follows is
@@ -433,8 +433,9 @@ class IMailStore(Interface):
     async def deliver(account: Account, content: IContent, header: bytes) -> None:
         """Put a message, with ``header`` (whole CRLF lines) on top, durably into the account's mailbox.
 
-        The mailbox comes into being with its first message. Raises :class:`MailboxFull`,
-        :class:`StorageFull` or :class:`StorageTrouble`, and then nothing of it is in the mailbox.
+        In the header no CR and no LF stands alone. The mailbox comes into being with its first message.
+        Raises :class:`MailboxFull`, :class:`StorageFull` or :class:`StorageTrouble`, and then nothing of it
+        is in the mailbox.
         """
 
     def deliver_copies(

@@ -86,7 +86,8 @@ def _spell(text: str) -> str:
 
 
 def _write(event: str, level: Any = LogLevel.info, /, **fields: object) -> None:
-    # Cut to where one sees that there is more of it: what is remembered shall be no larger.
+    # Numbers are seldom the same again, and spell themselves. Of a text, one character more than is shown
+    # tells that it goes on: what is remembered must not hold a megabyte.
     texts = [it if type(it) is int else _spell(str(it)[: _LONGEST + 1]) for it in fields.values()]
     line = _form(event, *fields) % tuple(texts)
     # What Logger.emit would make of it, at a third of the cost: several of these are made for each message.

@@ -3,7 +3,8 @@
 :class:`Direct` stands before the spool, for those who bring mail. A small message all of whose recipients are
 mailboxes here is not queued: the mailboxes' courier has it at the end of its data, and the 250 follows when
 all copies are durable: one commit instead of two, and a mailbox or a disk that is full is told to the sending
-side while it is there.
+side while it is there. What is written to its drafts comes from a session, which refuses a CR or an LF that
+stands alone, or mends it: nobody looks for one again.
 
 - When all copies are delivered, nothing of the message is left to do; history is told its story.
 - When none is, the sender is told why (:class:`~mailserver.interfaces.Undelivered`): a trouble that may pass
@@ -90,23 +91,18 @@ class Direct:
     ) -> Awaitable[dict[Recipient, Outcome]]:
         """Try once, with what the recipients of one domain have in common, as the queue does."""
         stored = MemoryContent(content, is_in_pairs=True)
-        domains = dict.fromkeys([recipient.address.domain for recipient in standings])
-        if len(domains) == 1:
+        if len({recipient.address.domain for recipient in standings}) == 1:
             return self.courier.put(envelope, stored, standings)
-        return self._deliver_apart(envelope, stored, standings, domains)
+        return self._deliver_apart(envelope, stored, standings)
 
     async def _deliver_apart(
-        self,
-        envelope: Envelope,
-        content: IContent,
-        standings: Mapping[Recipient, Standing],
-        domains: Collection[str],
+        self, envelope: Envelope, content: IContent, standings: Mapping[Recipient, Standing]
     ) -> dict[Recipient, Outcome]:
+        domains: dict[str, dict[Recipient, Standing]] = {}
+        for recipient, standing in standings.items():
+            domains.setdefault(recipient.address.domain, {})[recipient] = standing
         outcomes: dict[Recipient, Outcome] = {}
-        parts = (
-            {one: it for one, it in standings.items() if one.address.domain == domain} for domain in domains
-        )
-        for some in await together(self.courier.put(envelope, content, part) for part in parts):
+        for some in await together(self.courier.put(envelope, content, one) for one in domains.values()):
             outcomes |= some
         return outcomes
 

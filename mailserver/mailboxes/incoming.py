@@ -171,7 +171,8 @@ class Incoming:
     :param copies: its mailboxes; at least one.
     :param content: all of it, in wire form; or ``None`` when it is written piece by piece.
     :param arrived: when it came, in seconds since 1970, if that is not now.
-    :param is_in_pairs: it is known that in ``content`` CR and LF stand in pairs only.
+    :param is_in_pairs: it is known that in ``content`` CR and LF stand in pairs only; says nothing of what is
+        written piece by piece.
     :ivar device: the file system that its file lies on; ``None``: none that is synced in one go.
     """
 

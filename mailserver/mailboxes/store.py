@@ -6,7 +6,8 @@ files 0600. See :mod:`~mailserver.mailboxes.names` for how names become paths.
 
 Small messages go in memory to one thread that delivers all that wait at a moment together (law 3); a large
 one is first written piece by piece, with one piece in memory, and then joins them. In a worker mail is only
-fetched: what comes is handed to the process that stores (``hand_over``), whose thread takes it in. What
+fetched: what comes is handed to the process that stores (``hand_over``: for whom, and whether CR and LF are
+known to stand in pairs; behind that the header and the content as one), whose thread takes it in. What
 deliveries that were interrupted left behind, and deleted mail that has been kept long enough, is swept once
 a day: when a mailbox is used, and by :meth:`MailStore.tidy`.
 """
@@ -19,7 +20,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -53,8 +54,10 @@ _MOST_USES = 10_000
 _MOST_PLACES = 10_000
 
 
-HandOver = Callable[..., Awaitable[Sequence[Sequence[str] | None]]]
-"""As :meth:`mailserver.handing.Outlet.hand_over`; the answer is a failure or ``None`` for each mailbox."""
+class HandOver(Protocol):
+    """As :meth:`mailserver.handing.Outlet.hand_over`; answered is a failure or ``None`` for each mailbox."""
+
+    def __call__(self, facts: Any, *octets: bytes) -> Awaitable[Sequence[Sequence[str] | None]]: ...
 
 
 class _Handed(Incoming):

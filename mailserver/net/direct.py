@@ -18,7 +18,8 @@ peer that reads as fast as we write keep all others waiting."""
 
 
 class Direct:
-    """The way to the socket. The connection's producer says what it is told: that there is input, or room.
+    """The way to the socket. The connection's producer says when it is told that there is room; when there is
+    input, whose answer has a share of its own, it sets :attr:`left`.
 
     :ivar connection: the socket's transport, which sends what the socket did not take at once.
     :ivar left: octets that may still go to the socket itself: :data:`SHARE` with each piece of input.

@@ -15,9 +15,10 @@ __all__ = ["Errand"]
 
 
 class Errand:
-    """Runs a coroutine that awaits Deferreds until it ends; maybe at once.
+    """Runs a coroutine, which awaits Deferreds and nothing else, until it ends; maybe at once.
 
-    :param ended: called once, with what it returned, or with the :class:`Failure` that it raised.
+    :param ended: called once, with what it returned, or with the :class:`Failure` that it raised. Must not
+        raise.
     """
 
     __slots__ = ("_coroutine", "_ended", "_waiting")

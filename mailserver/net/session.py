@@ -421,6 +421,10 @@ class Session:
             more = True
             while more and not (self._busy or self._blocked or self._closing):
                 more = self._step()
+                # Looked at even if there was no line: an endless one is dropped as it comes.
+                if self._lines.dropped > self.bounds.dropped:
+                    self.sessionTimedOut("flood")
+                    self.closeSession()
         finally:
             self._pumping = False
         if self._replies:
@@ -444,27 +448,15 @@ class Session:
                 waiting = self.rawReceived(data)
             else:
                 line = self._lines.next()
-                if not isinstance(line, bytes):
-                    return self._noLine(line)
-                waiting = self.commandReceived(line)
+                if line is None:
+                    return False
+                waiting = self.flawReceived(line) if isinstance(line, Flaw) else self.commandReceived(line)
         except Exception:
             self._failed(Failure())
             return True
         if waiting is not None:
             self._wait(waiting)
         return bool(self._lines.held)
-
-    def _noLine(self, flaw: Flaw | None) -> bool:
-        """Handle what is no line, or not yet one; whether there may be another."""
-        if flaw is not None:
-            waiting = self.flawReceived(flaw)
-            if waiting is not None:
-                self._wait(waiting)
-        # An endless line is dropped as it comes.
-        if self._lines.dropped > self.bounds.dropped:
-            self.sessionTimedOut("flood")
-            self.closeSession()
-        return flaw is not None
 
     def _wait(self, waiting: Awaitable[None]) -> None:
         self._busy = True

@@ -83,7 +83,7 @@ class Event:
                 words.add(recipient[1].partition(";")[2])
         else:
             words.update(_ANGLED.findall(f"{facts.get('what', '')} {facts.get('sender', '')}"))
-        words = {word.lower() for word in words if word}
+        words = {_spell(word) for word in words if word}
         return words if len(words) <= _MOST_WORDS else set(sorted(words)[:_MOST_WORDS])
 
 
@@ -285,6 +285,11 @@ def _sweep(connection: sqlite3.Connection, before: float) -> None:
         connection.execute("DELETE FROM event WHERE number = ?", (number,))
 
 
+def _spell(word: str) -> str:
+    """A word as it is looked for: what no text can hold (a lone surrogate) would keep a whole group out."""
+    return word.lower().encode("utf-8", "replace").decode()
+
+
 def _plain(value: object) -> object:
     return value if isinstance(value, str | int | float) else str(value)
 
@@ -315,6 +320,6 @@ def find(connection: sqlite3.Connection, word: str, most: int) -> list[Event]:
     rows = connection.execute(
         "SELECT at, kind, facts FROM word JOIN event ON event.number = word.event"
         " WHERE word.word = ? ORDER BY word.event DESC LIMIT ?",
-        (word.strip("<>").lower(), most),
+        (_spell(word.strip("<>")), most),
     ).fetchall()
     return [Event(at, kind, json.loads(facts)) for at, kind, facts in reversed(rows)]

@@ -13,11 +13,13 @@ from itertools import chain
 __all__ = ["insert"]
 
 _SIZES = (64, 16, 4, 1)
-"""Rows of one statement. SQLite takes 999 values in one, if it is old, and no row has more than 15."""
+"""Rows of one statement, which has at most 999 values where SQLite is old."""
 
 
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[object]]) -> None:
-    """Insert rows, all with as many values. Raises :class:`sqlite3.Error`; some may be there then.
+    """Insert rows, all with as many values, of which there are at most 15; within a transaction.
+
+    Raises :class:`sqlite3.Error`, or ``UnicodeEncodeError`` for a text that is none; some may be there then.
 
     :param into: the table and its columns, as in ``message (number, octets)``.
     """

@@ -65,30 +65,37 @@ class Lines:
         """The next line without its CRLF, or its flaw; ``None`` until more is fed."""
         if self._dropping and not self._drop():
             return None
-        buffer, start = self.held, self._start
+        buffer = self.held
         end = buffer.find(b"\n", self._scanned)
-        if not start and end == len(buffer) - 1 < self.limit and buffer.endswith(b"\r\n"):
+        line: bytes | Flaw | None
+        if not self._start and end == len(buffer) - 1 < self.limit and buffer.endswith(b"\r\n"):
             # Nearly always: one line, which came by itself.
             line = bytes(buffer[:-2])
             self.held = b""
             self._scanned = 0
         else:
-            if end < 0:
-                self._scanned = len(buffer)
-                return self._flaw(Flaw.TOO_LONG) if len(buffer) - start >= self.limit else None
-            if end - start >= self.limit:
-                return self._flaw(Flaw.TOO_LONG)
-            if end == start or buffer[end - 1] != 13:
-                self._consume(end + 1)
-                self.dropped += end + 1 - start
-                self._dropping = True
-                return Flaw.BAD_OCTET
-            line = bytes(buffer[start : end - 1])
-            self._consume(end + 1)
+            line = self._cut(end)
+            if not isinstance(line, bytes):
+                return line
         if b"\r" in line or b"\0" in line:
             self.dropped += len(line) + 2
             return Flaw.BAD_OCTET
         return line
+
+    def _cut(self, end: int) -> bytes | Flaw | None:
+        """The line up to its LF, which is here if it has come; or what is wrong with its end."""
+        buffer, start = self.held, self._start
+        if end < 0:
+            self._scanned = len(buffer)
+            return self._flaw(Flaw.TOO_LONG) if len(buffer) - start >= self.limit else None
+        if end - start >= self.limit:
+            return self._flaw(Flaw.TOO_LONG)
+        self._consume(end + 1)
+        if end == start or buffer[end - 1] != 13:
+            self.dropped += end + 1 - start
+            self._dropping = True
+            return Flaw.BAD_OCTET
+        return bytes(buffer[start : end - 1])
 
     def take(self, limit: int | None = None) -> bytes:
         """What is held, as it came: for input that is not lines; of that, at most ``limit`` octets."""

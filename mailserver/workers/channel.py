@@ -7,9 +7,9 @@ frame, so that a busy worker costs its parent few wake-ups: its length in four o
 messages. What nobody waits for, as lines of a log, is mentioned: it waits some milliseconds for company.
 Order is kept.
 
-Memory is bounded: whoever lets :data:`MOST_WAITING` messages lie is given up, and the channel is closed. Who
-can do without saying something asks :attr:`Channel.is_slow` first. A frame that is none closes the channel
-too.
+Memory is bounded: whoever lets :data:`MOST_WAITING` messages lie unread is given up, and the channel is
+closed. Who can do without saying something asks :attr:`Channel.is_slow` first. A frame that is none closes
+the channel too.
 """
 
 import marshal
@@ -70,7 +70,10 @@ class Channel(Protocol):
             self._leaving = self._clock.callLater(0, self._leave)
 
     def mention(self, kind: str, *facts: Any) -> None:
-        """Say something that may wait a moment."""
+        """Say something that may wait a moment, for what is said next or 10 ms; else as :meth:`say`.
+
+        Who is killed meanwhile has not said it.
+        """
         self._put([kind, *facts])
         if self._mentioning is None and not self._blocked:
             self._mentioning = self._clock.callLater(_MOMENT, self._leave_mentioned)

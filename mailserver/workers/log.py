@@ -5,7 +5,8 @@ which they happened. So a log that is rotated, a syslog and the history of mail 
 event of the journal keeps its fields where somebody looks at them: the history, or a log that is not ours. Of
 anything else, what it says as text is kept, with its traceback.
 
-While the parent does not keep up, events are left out and counted.
+What is no error waits some milliseconds for company; a worker that is killed takes that much with it. While
+the parent does not keep up, events are left out and counted.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,14 +45,15 @@ class Sender:
         if self._left_out:
             count, self._left_out = self._left_out, 0
             journal.trouble("log", f"{count} events of a worker left out: they came too fast")
+        tell = self._channel.mention if level < LogLevel.error else self._channel.say
         if kind is None:
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-            self._channel.mention("log", event["log_time"], level.name, event.get("log_namespace", ""), text)
+            tell("log", event["log_time"], level.name, event.get("log_namespace", ""), text)
             return
-        # Several for each message: as little as will do.
-        fields = event["mail_fields"] if self.in_full or kind in KINDS else None
-        told = fields and {name: _plain(value) for name, value in fields.items()}
-        self._channel.mention("event", event["log_time"], level.name, kind, event["mail_line"], told or {})
+        told = {}
+        if self.in_full or kind in KINDS:  # several come for each message: as little as will do
+            told = {name: _plain(value) for name, value in event["mail_fields"].items()}
+        tell("event", event["log_time"], level.name, kind, event["mail_line"], told)
 
 
 _PLAIN = frozenset({str, int, float, bool})

@@ -199,6 +199,20 @@ class WorkerTests(ServerTestCase):
 
     # --- one configuration
 
+    def test_at_a_stop_workers_tell_what_waited_to_be_told(self) -> object:
+        return self.play(self._told_at_the_end)
+
+    def _told_at_the_end(self) -> None:
+        server = self.house()
+        with smtp(server) as session:
+            session.sendmail("x@example.lan", ["alice@example.lan"], b"Subject: x\r\n\r\nlast words\r\n")
+        # At once: clients of the relay are told of a second later, lines of the log some milliseconds.
+        assert server.stop() == 0
+        assert "messages: 1  recipients: 1" in mailctl(server, "devices")
+        lines = server.log.read_text()
+        assert all(event in lines for event in ("accepted ", "delivered ", "removed "))
+        assert "alice@example.lan" in mailctl(server, "trace", "x@example.lan")
+
     def test_a_reload_reaches_all_and_those_that_come_later(self) -> object:
         return self.play(self._reloaded)
 

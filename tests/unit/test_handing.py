@@ -106,6 +106,15 @@ class HandingTests(TestCase):
         assert [len(batch) for batch in self.batches] == [1, 7]
         assert await own == ("own", b"x")
 
+    async def test_octets_in_parts_arrive_as_one(self):
+        outlet = self.outlet(self.batcher())
+        assert await outlet.hand_over("one", b"head", b"", b"body") == ["one", 8]
+        assert await outlet.hand_over("none", b"", b"") == ["none", 0]
+        assert [job for batch in self.batches for job in batch] == [("one", b"headbody"), ("none", b"")]
+        more = outlet.hand_over("more", b"", b"x")
+        assert len(outlet._parts) == 2  # what is empty is no part
+        assert await more == ["more", 1]
+
     async def test_what_is_large_waits_in_the_way_to_be_one_batch(self):
         batcher = self.batcher()
         outlet = self.outlet(batcher)

@@ -1,6 +1,7 @@
 """Nobody writes a line of their own: what holds anything but printable ASCII without blanks is quoted."""
 
 from collections.abc import Iterator
+from enum import IntEnum
 
 import pytest
 from twisted.logger import LogEvent, globalLogPublisher
@@ -40,6 +41,19 @@ def test_values(events: list[LogEvent], value: str, spelled: str) -> None:
     assert first == f"steered order=hold id={spelled if value else '-'} recipients=2 detail=detail"
     assert second == f"steered order=hold id=1B2 recipients=2 detail={spelled}"
     assert events[1]["mail_fields"] == {"order": "hold", "id": "1B2", "recipients": 2, "detail": value}
+
+
+def test_what_is_no_text_is_spelled_as_text(events: list[LogEvent]) -> None:
+    journal.trouble("x", "y", number=7, yes=True, kind=_Kind.ONE, what_else=None)
+    (event,) = events
+    assert event["mail_line"] == 'trouble where=x what=y number=7 yes=True kind="the first" what_else=None'
+
+
+class _Kind(IntEnum):
+    ONE = 1
+
+    def __str__(self) -> str:
+        return "the first"
 
 
 def test_no_exception_is_kept(events: list[LogEvent]) -> None:

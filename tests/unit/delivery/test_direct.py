@@ -36,6 +36,7 @@ class Store:
     def __init__(self) -> None:
         self.troubles: dict[str, Exception] = {}
         self.mail: list[tuple[str, bytes]] = []
+        self.in_pairs: list[bool] = []
         self.waiting: Deferred[None] | None = None
 
     async def deliver_copies(self, accounts: Sequence[Account], content: Any, header: bytes) -> list[Any]:
@@ -45,6 +46,7 @@ class Store:
         for account, failure in zip(accounts, failures, strict=True):
             if failure is None:
                 self.mail.append((account.name, header + content.whole()))
+                self.in_pairs.append(content.is_in_pairs)
         return failures
 
 
@@ -99,6 +101,7 @@ def test_a_message_is_in_its_mailbox_and_not_in_the_queue(house: House) -> None:
     assert now(house.send(alice)) == {alice: DELIVERED}
     top = b"Return-Path: <s@outside.example>\r\nDelivered-To: Alice@example.lan\r\n"
     assert house.store.mail == [("alice@example.lan", top + TEXT)]
+    assert house.store.in_pairs == [True]  # a session has seen to that
     assert not house.spool.messages
     assert house.spool.drafts[0].abandoned
 

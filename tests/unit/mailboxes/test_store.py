@@ -768,6 +768,14 @@ class HandedOverTests(StoreCase):
         assert alice.read_bytes() == (HEADER + BODY).replace(b"\r\n", b"\n")
         assert alice.stat().st_ino == bob.stat().st_ino
 
+    async def test_what_is_not_known_to_stand_in_pairs_is_looked_through(self) -> None:
+        for data in (b"a\rb\r\n", b"a\nb\r\n", b"a\r\r\nb\r", b"\n\r\n"):
+            assert await self.other.deliver_copies([ALICE], Content(data), HEADER) == [None]
+            (file,) = self.files()
+            expected = (HEADER + data).replace(b"\r\n", b"\n")
+            assert file.read_bytes() in (expected, expected + b"\n"), data
+            file.unlink()
+
     async def test_what_is_known_to_stand_in_pairs_lies_there_as_all_else_does(self) -> None:
         for body in (BODY, b"Subject: hi\r\n\r\nno end", b""):
             for content in (Content(body), Content(body, is_in_pairs=True)):

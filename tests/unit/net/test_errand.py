@@ -102,5 +102,47 @@ def test_what_does_not_let_itself_be_cancelled_goes_on() -> None:
     assert ends == ["done all the same"]
 
 
+@pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, SystemExit])
+def test_whatever_it_raises_is_told(kind: type[BaseException]) -> None:
+    waiting: Deferred[int] = Deferred()
+
+    async def ending() -> None:
+        await waiting
+        raise kind
+
+    _, ends = begun(ending())
+    waiting.callback(1)
+    (failure,) = ends
+    assert failure.check(kind)
+
+
+def test_nothing_of_it_stays_on_what_was_waited_for() -> None:
+    waiting: Deferred[int] = Deferred()
+    _, ends = begun(adding(waiting))
+    waiting.errback(ZeroDivisionError())
+    assert len(ends) == 1
+    assert waiting.result is None
+
+
+def test_what_it_waits_for_no_more_is_not_cancelled() -> None:
+    cancelled: list[object] = []
+    waiting: Deferred[int] = Deferred(cancelled.append)
+    errands: list[Errand] = []
+
+    async def cancelling_itself() -> int:
+        result = await waiting
+        errands[0].cancel()
+        return result
+
+    errand, ends = begun(cancelling_itself())
+    errands.append(errand)
+    # Called back and asked to be cancelled, a Deferred would cancel what its result waits for.
+    waiting.callback(5)
+    errand.cancel()
+    assert ends == [5]
+    assert cancelled == []
+    assert errand._waiting is None
+
+
 def test_a_thousand_that_are_there_need_no_stack() -> None:
     assert begun(adding(*(succeed(1) for _ in range(10_000))))[1] == [10_000]

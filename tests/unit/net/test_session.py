@@ -110,6 +110,9 @@ class Parrot(Session, Protocol):
             raise
         self.reply(b"done\r\n")
 
+    async def on_async(self) -> None:
+        self.reply(b"at once\r\n")
+
     def on_lasting(self) -> Awaitable[None]:
         self.outlastPeer()
         return self.on_slow()
@@ -212,6 +215,10 @@ class OrderTests(SessionCase):
         self.session.slow[0].callback(None)
         assert self.transport.value() == b"failed\r\nb\r\n"
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+    def test_a_command_that_need_not_wait_leaves_nothing_to_cancel(self) -> None:
+        assert self.say(b"async\r\n") == b"at once\r\n"
+        assert self.session._running is None
 
     def test_flaws_keep_their_place(self) -> None:
         assert self.say(b"a\r\n" + b"x" * 100 + b"\r\nb\nc\r\nd\r\n") == (
@@ -643,6 +650,25 @@ class AtOnceTests(OnSockets):
             session.dataReceived(b"x" * 60 + b"\r\n" + (b"y" * 60 + b"\r\n") * 4000)
             assert sum(sent) <= 64 * 1024 < sum(sent) + sum(written)
             await self.leave(client)
+
+        return Deferred.fromCoroutine(play())
+
+    def test_the_answer_to_each_piece_of_input_goes_to_the_socket(self) -> "Deferred[None]":
+        async def play() -> None:
+            client, session, written = await self.meet()
+            for number in range(5):
+                line = b"%032d\r\n" % number * 1200
+                received = deferToThread(receive, client, len(line))
+                session.dataReceived(line)
+                assert await received == line
+            assert written == []
+            await self.leave(client)
+
+        def receive(client: socket.socket, octets: int) -> bytes:
+            received = b""
+            while len(received) < octets:
+                received += client.recv(65536)
+            return received
 
         return Deferred.fromCoroutine(play())
 

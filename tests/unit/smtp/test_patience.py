@@ -39,9 +39,8 @@ def test_guesses_cost_ever_more(most: int, delays: list[float]) -> None:
 
 def test_a_message_forgives_waste_and_no_guesses() -> None:
     patience = Patience(1)
-    for _ in range(99):
-        patience.wasted()
-    assert not patience.ends
+    assert [patience.wasted() for _ in range(101)] == [False] * 99 + [True] * 2
+    assert patience.ends == "too many commands and no message"
     patience.worked()
     patience.wasted()
     assert not patience.ends

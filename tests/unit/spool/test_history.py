@@ -42,6 +42,13 @@ class HistoryTests(SpoolTestCase):
         await self.spool.stop()
         assert self.find("anything") == []
 
+    async def test_what_no_text_can_hold_keeps_nobody_out(self):
+        self.happened("steered", order="hold", id="x\udc80", recipients=1, detail="")
+        self.happened("refused", what="RCPT <\udc80@a>", sender="")
+        self.happened("steered", order="hold", id="1B2", recipients=1, detail="")
+        await self.spool.stop()
+        assert [len(self.find(word)) for word in ("x\udc80", "<\udc80@a>", "1b2")] == [1, 1, 1]
+
     async def test_a_message_that_is_delivered_at_once(self):
         content = b"Subject: x\r\nMessage-ID: <One.1@client>\r\n\r\nhello\r\n"
         envelope = await self.store("Bob@example.org", content=content)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.task import Clock
 
 from mailserver.access.profiles import Profile
 from mailserver.model.envelope import Origin
-from mailserver.workers.asking import Asking
+from mailserver.workers.asking import Answering, Asking
 from mailserver.workers.channel import Channel
 
 COPIER, PRINTER = Origin("10.0.0.7", helo="copier"), Origin("10.0.0.8", helo="printer")
@@ -56,6 +57,30 @@ def test_a_refusal_comes_after_what_was_sent_before_it() -> None:
         ["device", "10.0.0.7", "copier", "lan", "office", 0, 0, "RCPT <x@y>: no"],
     ]
     assert not clock.getDelayedCalls()
+
+
+def test_the_parent_counts_all_of_them() -> None:
+    devices = Counting()
+    heard = Answering(LedgerOf(devices), lambda *said: None).heard()  # type: ignore[arg-type]
+    heard["device"]("10.0.0.7", "copier", "lan", "office", 3, 5, "")
+    heard["device"]("10.0.0.7", "copier", "lan", "office", 0, 0, "no")
+    assert devices.told == [("10.0.0.7", "copier", "lan", "office", 5, 3), ("10.0.0.7", "no")]
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def sent(self, origin: Origin, profile: Profile, recipients: int, messages: int = 1) -> None:
+        self.told.append((origin.address, origin.helo, profile.name, profile.owner, recipients, messages))
+
+    def refused(self, origin: Origin, profile: Profile, error: str) -> None:
+        self.told.append((origin.address, error))
+
+
+@frozen
+class LedgerOf:
+    devices: Counting
 
 
 def test_at_the_end_all_is_told() -> None:

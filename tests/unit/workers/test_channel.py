@@ -169,6 +169,16 @@ def test_a_side_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert not clock.getDelayedCalls()
 
 
+def test_much_in_one_turn_is_no_side_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "MOST_WAITING", 10)
+    clock, channel, transport = connected()
+    for n in range(25):
+        channel.mention("news", n)
+    clock.advance(0.01)
+    assert not transport.aborted
+    assert frames(transport.value()) == frames(frame(*(["news", n] for n in range(25))))
+
+
 def test_a_side_that_reads_again_gets_all_in_order() -> None:
     clock, channel, transport = connected()
     channel.pauseProducing()

@@ -8,10 +8,12 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, globalLogPublisher
 
 from mailserver import journal
-from mailserver.model.envelope import Origin, QueueID
+from mailserver.model.address import NULL_SENDER
+from mailserver.model.envelope import Envelope, Origin, QueueID
 from mailserver.model.source import Source
+from mailserver.spool.story import Story
 from mailserver.workers.channel import Channel
-from mailserver.workers.log import Sender, heard
+from mailserver.workers.log import Sender, heard, tell_stories
 
 
 class Said(Channel):
@@ -19,6 +21,8 @@ class Said(Channel):
         super().__init__(Clock())
         self.said: list[tuple[str, Any]] = []
         self.slow = False
+        self.urgent = 0
+        """Of what was said, how much may not wait."""
 
     @property
     def is_slow(self) -> bool:
@@ -26,6 +30,10 @@ class Said(Channel):
 
     def mention(self, kind: str, *facts: Any) -> None:
         self.said.append((kind, *facts))  # type: ignore[arg-type]
+
+    def say(self, kind: str, *facts: Any) -> None:
+        self.urgent += 1
+        self.mention(kind, *facts)
 
 
 @pytest.fixture
@@ -86,6 +94,29 @@ def test_of_anything_else_warnings_are_kept_as_text_with_their_traceback(observe
     assert texts[0] == "careful: steps"
     assert "ValueError: of a bug" in texts[1]
     assert len(texts) == 2
+    assert channel.urgent == 1  # the bug: who has it may be dead in a moment
+
+
+def test_errors_of_the_journal_do_not_wait_either(observed: list[Any]) -> None:
+    journal.removed(QueueID("1"))
+    journal.trouble("disk", "it is full")
+    channel = Said()
+    for event in list(observed):
+        Sender(channel)(event)
+    assert len(channel.said) == 2
+    assert channel.urgent == 1
+
+
+def test_stories_may_wait() -> None:
+    envelope = Envelope(QueueID("1"), NULL_SENDER, (), Origin(), 1.0)
+    channel = Said()
+    story = Story(envelope, "", (), (), 2.0)
+    tell_stories(channel, [story])
+    assert channel.said == [("finished", 2.0, story.facts())]
+    assert not channel.urgent
+    channel.slow = True
+    tell_stories(channel, [story])
+    assert len(channel.said) == 1
 
 
 def test_what_comes_too_fast_is_left_out_and_counted(observed: list[Any]) -> None:
