@@ -10,33 +10,31 @@ from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport, ISystemHandle
 
-__all__ = ["SHARE", "Direct", "direct_to"]
+__all__ = ["Direct", "direct_to"]
 
-SHARE = 64 * 1024
+_SHARE = 64 * 1024
 """Octets that go to the socket itself for each piece of input; what is beyond waits for the reactor, lest one
 peer that reads as fast as we write keep all others waiting."""
 
 
 class Direct:
-    """The way to the socket. The connection's producer says when it is told that there is room; when there is
-    input, whose answer has a share of its own, it sets :attr:`left`.
+    """The way to the socket. The connection's producer says what it is told: that there is input, or room.
 
     :ivar connection: the socket's transport, which sends what the socket did not take at once.
-    :ivar left: octets that may still go to the socket itself: :data:`SHARE` with each piece of input.
     """
 
-    __slots__ = ("_isBuffered", "_socket", "connection", "left")
+    __slots__ = ("_isBuffered", "_left", "_socket", "connection")
 
     def __init__(self, connection: Any, handle: socket) -> None:
         self.connection = connection
         self._socket = handle
-        self.left = SHARE
+        self._left = _SHARE
         self._isBuffered = False
 
     def write(self, data: bytes) -> None:
         """Send."""
-        self.left -= len(data)
-        if not self._isBuffered and self.left >= 0:
+        self._left -= len(data)
+        if not self._isBuffered and self._left >= 0:
             try:
                 sent = self._socket.send(data)
             except OSError:
@@ -49,10 +47,14 @@ class Direct:
         # that was paused.
         self._isBuffered = self.connection.producerPaused = True
 
+    def inputCame(self) -> None:
+        """There is a new piece of input, whose answer has a share of its own."""
+        self._left = _SHARE
+
     def emptied(self) -> None:
         """The connection has sent all that it had."""
         self._isBuffered = False
-        self.left = SHARE
+        self._left = _SHARE
 
 
 def direct_to(transport: Any) -> Direct | None:

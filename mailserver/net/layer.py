@@ -12,7 +12,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from mailserver.net.direct import SHARE, Direct
+from mailserver.net.direct import Direct
 
 __all__ = ["Layer", "Layers"]
 
@@ -83,7 +83,7 @@ class _Beneath:
 
     def gather(self) -> None:
         """Input came: what is written goes together, when it is a good deal or the input is dealt with."""
-        self._direct.left = SHARE
+        self._direct.inputCame()
         self._gathering = True
 
     def release(self) -> None:

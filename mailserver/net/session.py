@@ -44,7 +44,7 @@ from zope.interface import implementer
 
 from mailserver.interfaces import Verdict
 from mailserver.net.deadlines import Deadline, Deadlines
-from mailserver.net.direct import SHARE, direct_to
+from mailserver.net.direct import direct_to
 from mailserver.net.errand import Errand
 from mailserver.net.layer import Layers
 from mailserver.net.tls import tls_facts
@@ -352,7 +352,7 @@ class Session:
             return
         self._last_active = self.clock.seconds()
         if self._direct is not None:
-            self._direct.left = SHARE
+            self._direct.inputCame()
         self._lines.feed(data)
         self._pump()
 

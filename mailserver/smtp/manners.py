@@ -57,10 +57,7 @@ class MannersSession(AnsweringSession):
         self.closeSession()
 
     def isTooMuch(self) -> bool:
-        """Count a command of :data:`TO_NO_END`; whether it was one too many, and the session is over.
-
-        Too many guesses have ended it when they were answered.
-        """
+        """Count a command of :data:`TO_NO_END`; whether it was one too many, and the session is over."""
         return self._patience.wasted() and self._isOver()
 
     def forgive(self) -> None:

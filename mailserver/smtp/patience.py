@@ -31,9 +31,9 @@ class Patience:
         return 0.0 if not self._most or over <= 0 else min(2.0 ** min(over - 1, 10), _LONGEST)
 
     def wasted(self) -> bool:
-        """Count a command that does nothing for a message; whether it was one too many."""
+        """Count a command that does nothing for a message; whether the session is over."""
         self._wasted += 1
-        return self._wasted >= _WASTED
+        return bool(self.ends)
 
     def worked(self) -> None:
         """A message begins: what was wasted is forgiven. What was guessed is not."""

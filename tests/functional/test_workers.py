@@ -197,8 +197,6 @@ class WorkerTests(ServerTestCase):
                 assert session.getreply()[0] == 421
         assert not any(map(is_alive, there))
 
-    # --- one configuration
-
     def test_at_a_stop_workers_tell_what_waited_to_be_told(self) -> object:
         return self.play(self._told_at_the_end)
 
@@ -212,6 +210,8 @@ class WorkerTests(ServerTestCase):
         lines = server.log.read_text()
         assert all(event in lines for event in ("accepted ", "delivered ", "removed "))
         assert "alice@example.lan" in mailctl(server, "trace", "x@example.lan")
+
+    # --- one configuration
 
     def test_a_reload_reaches_all_and_those_that_come_later(self) -> object:
         return self.play(self._reloaded)

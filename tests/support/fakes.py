@@ -160,6 +160,7 @@ class FakeDraft:
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         assert not self.ended, "write after the draft's end"
+        # What direct delivery rests on; a session never cuts a pair in two.
         assert in_pairs(data) is not None, "a CR or an LF that stands alone"
         self.chunks.append(data)
         return self._spool.writing.enter()
