@@ -42,10 +42,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailserver.errand import Errand
 from mailserver.interfaces import Verdict
 from mailserver.net.deadlines import Deadline, Deadlines
 from mailserver.net.direct import direct_to
-from mailserver.net.errand import Errand
 from mailserver.net.layer import Layers
 from mailserver.net.tls import tls_facts
 from mailserver.wire.lines import Flaw, Lines

@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from mailserver.net.errand import Errand
+from mailserver.errand import Errand
 
 
 def begun(coroutine: Coroutine[Any, Any, object]) -> tuple[Errand, list[Any]]:
