@@ -20,11 +20,14 @@ wrong with one duty ends that duty only. :mod:`mailserver.delivery.attempt` and
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from functools import partial
+from math import inf
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from mailserver import journal
@@ -33,6 +36,7 @@ from mailserver.delivery.destinations import Destinations, went_well
 from mailserver.delivery.recording import Recorder
 from mailserver.delivery.slots import Place, Slots
 from mailserver.delivery.timing import Time
+from mailserver.errand import Errand
 from mailserver.interfaces import Duty, IContent, IQueue, StorageTrouble
 from mailserver.model.envelope import Recipient
 from mailserver.model.outcome import Outcome
@@ -46,6 +50,8 @@ _AFTER_TROUBLE = 10.0
 _WHILE_FULL = 1.0
 _LAST_WORDS = 5.0
 _MOST_UNRECORDED = 200
+# From one look at the queue to the next, where a poke asks for it: what comes meanwhile is found together.
+_BREATH = 0.003
 
 
 @define
@@ -82,12 +88,13 @@ class Runner:
         self._running = False
         self._arrived = False
         self._scanning = False
+        self._last_look = -inf
         self._alarm: IDelayedCall | None = None
         self._begun: deque[Duty] = deque()
         self._beginning = False
         self._unrecorded = 0
-        self._tasks: set[Deferred[None]] = set()
-        self._attempts: set[Deferred[tuple[IContent | None, dict[Recipient, Outcome]]]] = set()
+        self._scans: set[Deferred[None]] = set()
+        self._works: set[_Work] = set()
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -98,9 +105,12 @@ class Runner:
     def wake(self) -> None:
         """Look now: mail may have come. Cheap; may be called any number of times, and may be forgotten."""
         self._arrived = True
-        if self._running and not self._scanning:
-            self._scanning = True
-            self._run(Deferred.fromCoroutine(self._scan()))
+        if not self._running or self._scanning:
+            return
+        self._scanning = True
+        scan = Deferred.fromCoroutine(self._scan())
+        self._scans.add(scan)
+        _ = scan.addBoth(self._scanned, scan)
 
     def give_back(self) -> None:
         """Give back what is taken but not begun, and look again: what is wanted may have changed."""
@@ -118,11 +128,14 @@ class Runner:
         for duty in self._slots.clear():
             self._queue.release(duty)
         await self._wait_until_idle(grace)
-        for attempting in list(self._attempts):
-            attempting.cancel()
+        for work in list(self._works):
+            if work.is_attempting:
+                work.cancel()
         await self._wait_until_idle(_LAST_WORDS)
-        for task in list(self._tasks):
-            task.cancel()
+        for scan in list(self._scans):
+            scan.cancel()
+        for work in list(self._works):
+            work.cancel()
 
     # --- looking ---
 
@@ -130,7 +143,11 @@ class Runner:
         due = None
         try:
             while self._arrived and self._running:
+                wait = self._last_look + _BREATH - self._time.timers.seconds()
+                if wait > 0:
+                    await deferLater(self._time.timers, wait)
                 self._arrived = False
+                self._last_look = self._time.timers.seconds()
                 await self._take_all()
                 if not self._arrived:
                     due = await self._queue.next_due()
@@ -190,68 +207,63 @@ class Runner:
         self._beginning = True
         while self._begun:
             duty = self._begun.popleft()
-            self._run(Deferred.fromCoroutine(self._work(duty)).addErrback(_tell, duty))
+            work = _Work(duty)
+            self._works.add(work)
+            work.errand = Errand(self._work(work), partial(self._worked, work))
         self._beginning = False
 
-    async def _work(self, duty: Duty) -> None:
-        has_slot = True
+    async def _work(self, work: "_Work") -> None:
+        duty, has_slot = work.duty, True
         try:
-            content, outcomes = await self._tried(duty)
+            content, outcomes = await self._attempt(duty)
+            work.is_attempting = False
             if not outcomes:
-                self._queue.release(duty)  # interrupted before anything was known
+                # Interrupted before anything was known: by a stop, also of a process that spoke for us.
+                self._queue.release(duty)
+                self.wake()
                 return
-            if self._unrecorded < _MOST_UNRECORDED and went_well(outcomes):
-                self._adapt(duty, outcomes)
+            well = went_well(outcomes)
+            # What the administrator rerouted says nothing of the destination.
+            tells = None if any(waiting.reroute for waiting in duty.waiting) else well
+            if well and self._unrecorded < _MOST_UNRECORDED:
+                self._adapt(duty, tells)
                 has_slot = False
                 self._leave(duty)
-            due = await self._record(duty, outcomes, content)
+            self._unrecorded += 1
+            try:
+                due = await self._recorder.record(duty, outcomes, content)
+            finally:
+                self._unrecorded -= 1
+            if due is not None:
+                self._ring_in(due - self._time.now())
             if has_slot:
-                self._adapt(duty, outcomes)
-            await self._learn(duty, outcomes, 0.0 if due is None else due - self._time.now())
+                self._adapt(duty, tells)
+            if tells:
+                await self._cheer(duty.destination)
+            elif tells is not None:
+                error = next(iter(outcomes.values())).reply
+                self._let_rest(duty.destination, error, 0.0 if due is None else due - self._time.now())
         finally:
             if has_slot:
                 self._leave(duty)
 
-    async def _tried(self, duty: Duty) -> tuple[IContent | None, dict[Recipient, Outcome]]:
-        attempting = Deferred.fromCoroutine(self._attempt(duty))
-        self._attempts.add(attempting)
-        try:
-            return await attempting
-        finally:
-            self._attempts.discard(attempting)
-
-    async def _record(
-        self, duty: Duty, outcomes: Mapping[Recipient, Outcome], content: IContent | None
-    ) -> float | None:
-        """See :meth:`Recorder.record`; whoever is due by it is looked for then."""
-        self._unrecorded += 1
-        try:
-            due = await self._recorder.record(duty, outcomes, content)
-        finally:
-            self._unrecorded -= 1
-        if due is not None:
-            self._ring_in(due - self._time.now())
-        return due
-
-    def _adapt(self, duty: Duty, outcomes: Mapping[Recipient, Outcome]) -> None:
+    def _adapt(self, duty: Duty, well: bool | None) -> None:
         """Give the destination more slots, or fewer, while the duty still has its own."""
-        well = _tells(duty, outcomes)
         if well is not None:
             for begun in self._slots.learn(duty.destination, well):
                 self._begin(begun)
 
-    async def _learn(self, duty: Duty, outcomes: Mapping[Recipient, Outcome], rest: float) -> None:
-        """Draw the conclusions about the destination."""
-        well = _tells(duty, outcomes)
-        if well is None:
-            return
-        if not well:
-            self.destinations.failed(duty.destination, next(iter(outcomes.values())).reply, rest)
-            for parked in self._slots.withdraw(duty.destination):
-                self._queue.release(parked)
-        elif self.destinations.recovered(duty.destination) and self.hasten is not None:
-            await self.hasten(duty.destination)
+    async def _cheer(self, destination: str) -> None:
+        """Somebody speaks there."""
+        if self.destinations.recovered(destination) and self.hasten is not None:
+            await self.hasten(destination)
             self.wake()
+
+    def _let_rest(self, destination: str, error: str, seconds: float) -> None:
+        """Nobody could be spoken to there; its mail is due again in so many seconds."""
+        self.destinations.failed(destination, error, seconds)
+        for parked in self._slots.withdraw(destination):
+            self._queue.release(parked)
 
     async def _attempt(self, duty: Duty) -> tuple[IContent | None, dict[Recipient, Outcome]]:
         try:
@@ -276,21 +288,28 @@ class Runner:
 
     # --- what is under way ---
 
-    def _run(self, task: "Deferred[None]") -> None:
-        """Remember a task until it ends."""
-        self._tasks.add(task)
-        _ = task.addBoth(self._ended, task)
-
-    def _ended(self, result: object, task: "Deferred[None]") -> None:
-        self._tasks.discard(task)
+    def _scanned(self, result: object, scan: "Deferred[None]") -> None:
+        self._scans.discard(scan)
         if isinstance(result, Failure) and not result.check(CancelledError):
             journal.trouble("queue runner", result.getErrorMessage() or repr(result.value))
-        if not self._tasks and self._idle is not None:
+        self._look_idle()
+
+    def _worked(self, work: "_Work", result: object) -> None:
+        self._works.discard(work)
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            # The duty stays taken, so that nothing is delivered twice, until the next start.
+            problem = result.getErrorMessage() or repr(result.value)
+            duty = work.duty
+            journal.trouble("a duty broke off", problem, id=duty.envelope.id, destination=duty.destination)
+        self._look_idle()
+
+    def _look_idle(self) -> None:
+        if self._idle is not None and not self._scans and not self._works:
             self._idle.callback(None)
             self._idle = None
 
     async def _wait_until_idle(self, most: float) -> None:
-        if not self._tasks:
+        if not self._scans and not self._works:
             return
         self._idle = Deferred()
         try:
@@ -299,13 +318,14 @@ class Runner:
             self._idle = None
 
 
-def _tells(duty: Duty, outcomes: Mapping[Recipient, Outcome]) -> bool | None:
-    """How it went with the destination. What the administrator rerouted says nothing of it."""
-    return None if any(waiting.reroute for waiting in duty.waiting) else went_well(outcomes)
+@define(eq=False)
+class _Work:
+    """A duty under way."""
 
+    duty: Duty
+    is_attempting: bool = field(init=False, default=True)
+    errand: Errand | None = field(init=False, default=None)
 
-def _tell(failure: Failure, duty: Duty) -> None:
-    """A duty broke off: it stays taken, so that nothing is delivered twice, until the next start."""
-    if not failure.check(CancelledError):
-        problem = failure.getErrorMessage() or repr(failure.value)
-        journal.trouble("a duty broke off", problem, id=duty.envelope.id, destination=duty.destination)
+    def cancel(self) -> None:
+        if self.errand is not None:
+            self.errand.cancel()

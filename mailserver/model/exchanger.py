@@ -36,7 +36,7 @@ class Level(IntEnum):
     VERIFIED = 2
 
 
-@frozen
+@frozen(cache_hash=True)
 class Demand:
     """What TLS has to be on the way to one host, and why.
 
@@ -105,7 +105,7 @@ class Manner:
     roots: bytes = field(default=b"", repr=False)
 
 
-@frozen
+@frozen(cache_hash=True)
 class Exchanger:
     """One address of one mail host: something to connect to.
 

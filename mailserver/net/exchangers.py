@@ -291,9 +291,20 @@ class Smarthosts:
     def __init__(self, resolver: IResolver, hosts: Sequence[NextHop]) -> None:
         self._resolver = resolver
         self._hosts = tuple(hosts)
+        # Where DNS has no part in it, they are the same for every message.
+        self._are_fixed = all(not hop.port or is_address(hop.host) for hop in self._hosts)
+        self._fixed: Found | None = None
 
     async def find(self, domain: str) -> Found:
         """Whom to ask for any domain. Delayed where none has an address: the mistake is here."""
+        if self._fixed is not None:
+            return self._fixed
+        found = await self._find()
+        if self._are_fixed:
+            self._fixed = found
+        return found
+
+    async def _find(self) -> Found:
         hosts = await all_of(
             _find_hop(self._resolver, hop, preference) for preference, hop in enumerate(self._hosts)
         )

@@ -22,6 +22,7 @@ trouble with that host.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Protocol
 
@@ -43,6 +44,9 @@ __all__ = ["Finder", "MXCourier", "more_telling"]
 
 _USUAL = Manner()
 """What hosts are found with."""
+
+_HOSTS = 256
+"""The hosts that are remembered with what is demanded: most messages go where the last ones went."""
 
 _TELLING = [Scope.HOST, Scope.MESSAGE, Scope.RECIPIENT, Scope.DOUBT]
 
@@ -90,20 +94,14 @@ class MXCourier:
         outcomes: dict[Recipient, Outcome] = {}
         for domain, group in groupby(sorted(recipients, key=_domain), _domain):
             found = await self._finder.find(domain)
-            exchangers = tuple(
-                self._in_our_manner(exchanger) for exchanger in self._failings.order(found.exchangers)
-            )
+            exchangers = self._failings.order(found.exchangers)
+            if self._manner != _USUAL:
+                exchangers = tuple([_spoken_to(self._manner, exchanger) for exchanger in exchangers])
             if len(exchangers) > 1:
                 journal.ordered(envelope.id, domain, exchangers[: self._most], found.seed)
             asked = Found(exchangers, found.trouble, found.seed)
             outcomes |= await self._run(asked, envelope, content, list(group))
         return outcomes
-
-    def _in_our_manner(self, exchanger: Exchanger) -> Exchanger:
-        how = self._manner
-        if how == _USUAL:
-            return exchanger
-        return evolve(exchanger, security=how.security, login=how.login, lmtp=how.lmtp, roots=how.roots)
 
     async def _run(
         self, found: Found, envelope: Envelope, content: IContent, recipients: list[Recipient]
@@ -133,7 +131,7 @@ class MXCourier:
                 result = f"passed over: {demand.reply}"
                 journal.attempted(envelope.id, exchanger, result, 0.0, "", Demand(exchanger.security))
                 return dict.fromkeys(recipients, demand)
-            exchanger = evolve(exchanger, demand=demand)
+            exchanger = _held_to(demand, exchanger)
         answers: dict[Recipient, Outcome] = {}
         try:
             answers = await self._transmitter.transmit(exchanger, envelope, content, recipients)
@@ -141,13 +139,24 @@ class MXCourier:
             raise
         except Exception:
             self._log.failure("transmitting {id} to {exchanger}", id=envelope.id, exchanger=str(exchanger))
-        trouble = Delayed(Scope.HOST, "internal trouble", "4.3.0", exchanger.host)
-        answers = {recipient: answers.get(recipient, trouble) for recipient in recipients}
-        if all(_is_silence(answer) for answer in answers.values()):
+        missing = [recipient for recipient in recipients if recipient not in answers]
+        if missing:
+            trouble = Delayed(Scope.HOST, "internal trouble", "4.3.0", exchanger.host)
+            answers |= dict.fromkeys(missing, trouble)
+        if all([_is_silence(answer) for answer in answers.values()]):
             self._failings.failed(exchanger)
         else:
             self._failings.answered(exchanger)
         return answers
+
+
+def _spoken_to(how: Manner, exchanger: Exchanger) -> Exchanger:
+    return evolve(exchanger, security=how.security, login=how.login, lmtp=how.lmtp, roots=how.roots)
+
+
+@lru_cache(_HOSTS)  # what is not compared of an exchanger, the transmitter does not look at
+def _held_to(demand: Demand, exchanger: Exchanger) -> Exchanger:
+    return evolve(exchanger, demand=demand)
 
 
 def _is_silence(outcome: Outcome) -> bool:

@@ -1,6 +1,6 @@
 """The runner, on a queue in memory and a clock that is turned by hand."""
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
@@ -254,6 +254,35 @@ class ScheduleTest(Base):
         assert len(world.queue.settled) == 1
         world.run(7)
         assert world.queue.removed == ["Q1"]
+        self.stop(world)
+
+    def test_what_comes_within_a_moment_is_found_together(self):
+        world = World()
+        world.runner.start()
+        world.run(1)
+        world.queue.delay = 0.0
+        before = world.queue.takes
+        for _ in range(20):
+            world.add("bob@here.example")
+            world.runner.wake()
+            world.clock.advance(0.001)
+            assert world.queue.takes > before, "the first is found at once"
+        assert 6 <= world.queue.takes - before <= 8
+        world.clock.pump([0.001] * 5)
+        assert len(world.local.asked) == 20, "the last is not left lying"
+        self.stop(world)
+
+    def test_what_is_broken_off_is_tried_again_at_once(self):
+        """As when a process that spoke for us ends in order, while the server runs on."""
+        world = World()
+        answers = [CancelledError(), OK]
+        world.remote.answers["far.example"] = lambda: answers.pop(0)
+        world.add("bob@far.example")
+        world.runner.start()
+        world.run(1)
+        assert len(world.queue.released) == 1
+        assert world.queue.removed == ["Q1"]
+        assert answers == []
         self.stop(world)
 
     def test_waits_are_spread(self):

@@ -304,6 +304,15 @@ class SmarthostsTest(SynchronousTestCase):
             )
         )
 
+    def test_where_dns_has_no_part_they_are_worked_out_once(self):
+        resolver = FakeResolver({}, dict(ADDRESSES))
+        fixed = Smarthosts(resolver, [NextHop("127.0.0.1", 24), NextHop("/run/lmtp", 0)])
+        assert finish(fixed.find("x.example")) is finish(fixed.find("y.example"))
+        named = Smarthosts(resolver, [NextHop("127.0.0.1", 24), NextHop("a.example", 25)])
+        assert len(finish(named.find("x.example")).exchangers) == 2
+        resolver.records["addresses"]["a.example"] = ["192.0.2.77"]
+        assert finish(named.find("x.example")).exchangers[1].address == "192.0.2.77"
+
     def test_mail_waits_for_a_mistake_of_ours_to_be_mended(self):
         found = self.find(("nowhere.example", 25))
         assert found == Found((), Delayed(Scope.HOST, "no smarthost has an address", "4.4.4"))
