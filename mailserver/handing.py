@@ -1,9 +1,10 @@
-"""Handing mail to the thread of another process that makes it durable, over a socket.
+"""Handing work to another process, over a socket; most of it mail, to the thread there that makes it durable.
 
 A worker's reactor has an :class:`Outlet`, the process that stores an :class:`OpenBatcher`: a
 :class:`~mailserver.threads.Batcher` whose thread also takes what comes from workers. Nobody stands between:
 no reactor of the other process has to turn, no second thread has to wake, and what comes from all workers
-while one group is made durable is the next group.
+while one group is made durable is the next group. The other way, to a reactor, leads to an
+:class:`~mailserver.taking.Intake`.
 
 What is handed over is a *piece*: facts, as Python's ``marshal`` spells them, and octets, which go from
 buffer to buffer as they are. A frame is the lengths of both in four octets each, then the facts, with a
@@ -34,7 +35,7 @@ from zope.interface import implementer
 from mailserver.interfaces import MailboxFull, StorageFull, StorageTrouble
 from mailserver.threads import Batcher, CallFromThread
 
-__all__ = ["MOST_OCTETS", "OpenBatcher", "Outlet", "read_failure", "spell_failure", "way"]
+__all__ = ["MOST_OCTETS", "Inlet", "OpenBatcher", "Outlet", "read_failure", "spell_failure", "way"]
 
 MOST_OCTETS = 128 * 1024 * 1024
 """A frame has at most so many: content of 256 KB, and the longest list of recipients that a limit lets in."""
@@ -81,7 +82,7 @@ def read_failure(spelled: Sequence[str] | None) -> Exception | None:
 
 
 def way() -> tuple[socket.socket, socket.socket]:
-    """A pair of sockets: for :meth:`OpenBatcher.open`, and for the :class:`Outlet` at the other end."""
+    """A pair of sockets: for who takes, and for the :class:`Outlet` at the other end."""
     inner, outer = socket.socketpair()
     options = [socket.SO_SNDBUF]
     if sys.platform == "linux":
@@ -112,6 +113,7 @@ class Outlet:
         self._settled: list[Deferred[None]] = []
         self._parts: deque[bytes | memoryview] = deque()
         self._is_leaving = False
+        self._is_finished = False
         self._received = bytearray()
         reactor.addReader(self)
 
@@ -124,8 +126,8 @@ class Outlet:
         """
         # Whoever asked may be gone when the answer comes.
         asked: Deferred[Any] = Deferred(lambda _: None)
-        if self._handle.fileno() < 0:
-            asked.errback(StorageTrouble("the process that stores is gone"))
+        if self._handle.fileno() < 0 or self._is_finished:
+            asked.errback(StorageTrouble("the other process is gone"))
             return asked
         number = next(self._numbers)
         spelled = marshal.dumps((number, facts))
@@ -140,6 +142,12 @@ class Outlet:
             self._is_leaving = True
             self._clock.callLater(0, self._leave)
         return asked
+
+    def finish(self) -> None:
+        """Hand over nothing more, which the other end is told behind all else. Answers still come."""
+        self._is_finished = True
+        if not self._parts:
+            self._shut()
 
     async def settle(self) -> None:
         """Return when all that was handed over is answered, also that for which nobody waits any more."""
@@ -159,7 +167,7 @@ class Outlet:
         asked, self._asked = self._asked, {}
         for waiting in asked.values():
             if not waiting.called:
-                waiting.errback(StorageTrouble("the process that stores is gone"))
+                waiting.errback(StorageTrouble("the other process is gone"))
         self._settle()
 
     # --- what the reactor calls
@@ -173,8 +181,8 @@ class Outlet:
     def doWrite(self) -> None:
         """There is room again."""
         if self._send():
-            self._is_leaving = False
             self._watcher.removeWriter(self)
+            self._has_left()
 
     def doRead(self) -> None:
         """Answers have come, or the other end has gone."""
@@ -220,9 +228,18 @@ class Outlet:
         if self._handle.fileno() < 0:
             return
         if self._send():
-            self._is_leaving = False
+            self._has_left()
         else:
             self._watcher.addWriter(self)
+
+    def _has_left(self) -> None:
+        self._is_leaving = False
+        if self._is_finished:
+            self._shut()
+
+    def _shut(self) -> None:
+        with suppress(OSError):  # it is gone, or closed here
+            self._handle.shutdown(socket.SHUT_WR)
 
     def _send(self) -> bool:
         """Send what waits; whether all of it is gone."""
@@ -243,8 +260,8 @@ class Outlet:
         return True
 
 
-class _Inlet:
-    """The other end of an outlet; used by one thread."""
+class Inlet:
+    """The other end of an outlet; used by one thread. The socket is its own."""
 
     def __init__(self, handle: socket.socket) -> None:
         handle.setblocking(False)
@@ -348,9 +365,9 @@ class OpenBatcher(Batcher[Job, Result]):
         super().__init__(name, perform, call, most)
         self._read = read
         self._spell = spell
-        self._inlets: dict[int, _Inlet] = {}
-        self._new: deque[_Inlet] = deque()
-        self._handed: deque[tuple[_Inlet, int, Job]] = deque()
+        self._inlets: dict[int, Inlet] = {}
+        self._new: deque[Inlet] = deque()
+        self._handed: deque[tuple[Inlet, int, Job]] = deque()
         self._poll = select.poll()
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._is_asleep = False
@@ -368,7 +385,7 @@ class OpenBatcher(Batcher[Job, Result]):
         if self._stopping:
             handle.close()
             return
-        self._new.append(_Inlet(handle))
+        self._new.append(Inlet(handle))
         self._wake()
 
     def submit(self, job: Job) -> "Deferred[Result]":
@@ -447,7 +464,7 @@ class OpenBatcher(Batcher[Job, Result]):
             self._inlets[inlet.number] = inlet
             self._poll.register(inlet.number, select.POLLIN)
 
-    def _receive(self, inlet: _Inlet) -> None:
+    def _receive(self, inlet: Inlet) -> None:
         try:
             pieces = inlet.receive()
             if pieces is None:
@@ -459,22 +476,22 @@ class OpenBatcher(Batcher[Job, Result]):
         except Exception:  # it speaks another language; or there is no memory for it
             self._let_go(inlet)
 
-    def _let_go(self, inlet: _Inlet) -> None:
+    def _let_go(self, inlet: Inlet) -> None:
         if self._inlets.pop(inlet.number, None) is not None:
             self._poll.unregister(inlet.number)
             inlet.close()
 
     def _answer(
-        self, handed: Sequence[tuple[_Inlet, int, Job]], results: Sequence[Result | Exception]
+        self, handed: Sequence[tuple[Inlet, int, Job]], results: Sequence[Result | Exception]
     ) -> None:
-        answers: dict[int, tuple[_Inlet, list[tuple[int, Any]]]] = {}
+        answers: dict[int, tuple[Inlet, list[tuple[int, Any]]]] = {}
         for (inlet, number, job), result in zip(handed, results, strict=True):
             answers.setdefault(inlet.number, (inlet, []))[1].append((number, self._spell(job, result)))
         for inlet, told in answers.values():
             if self._inlets.get(inlet.number) is inlet:
                 self._send_on(inlet, inlet.answer(told))
 
-    def _send_on(self, inlet: _Inlet, is_well: bool) -> None:
+    def _send_on(self, inlet: Inlet, is_well: bool) -> None:
         if not is_well:
             self._let_go(inlet)
         else:

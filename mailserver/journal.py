@@ -63,6 +63,7 @@ __all__ = [
     "routed",
     "steered",
     "trouble",
+    "unprotected",
     "warned",
 ]
 
@@ -212,6 +213,11 @@ def downgraded(
         now=level.name.lower(),
         reason=reason,
     )
+
+
+def unprotected(host: str, address: str, reason: str) -> None:
+    """TLS with a mail host did not come about, nobody asked for it, and mail goes on in clear."""
+    _write("unprotected", host=host, address=address, reason=reason)
 
 
 def delivered(id: QueueID, recipient: Address, outcome: Delivered) -> None:

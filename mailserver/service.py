@@ -122,7 +122,7 @@ class MailServer(Service):
         self._front = Front(reactor, config, self._storage, self._counters, self._chores, self._key)
         self._listeners = self._front.listeners
         self._back = Back(reactor, config, self._storage, self._listeners.bound, self._chores)
-        self._workers = Workers(reactor, workers, self._storage, self._counters, ledger)
+        self._workers = Workers(reactor, workers, self._storage, self._counters, ledger, self._back.outbound)
         # The administrator's verbs: to add some, add a table.
         verbs = {
             **self._back.verbs(),

@@ -31,6 +31,7 @@ from mailserver.delivery.steering import Steering
 from mailserver.delivery.timing import Time
 from mailserver.domains.hops import parse_reroute
 from mailserver.interfaces import ICourier
+from mailserver.machine.outgoing import build_transmitter
 from mailserver.machine.storage import Storage
 from mailserver.model.exchanger import Manner
 from mailserver.net.assurance import Assurance
@@ -43,8 +44,7 @@ from mailserver.net.policyfile import PolicyFile
 from mailserver.net.resolver import Resolver
 from mailserver.net.tls import ClientTLS, Trust
 from mailserver.settings import deadlines, schedules
-from mailserver.smtp.standby import Standby
-from mailserver.smtp.transmitter import Transmitter
+from mailserver.smtp.outbound import Outbound
 from mailserver.spool import orders
 from mailserver.state import Listener
 from mailserver.threads import Pool
@@ -52,9 +52,6 @@ from mailserver.threads import Pool
 __all__ = ["Back"]
 
 _ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - what is listened on is the administrator's word
-_STANDBY = 5.0
-"""Seconds for which a connection to a mail host waits for another message."""
-
 _PORTION = 2000
 """The recipients that are made due in one transaction."""
 
@@ -64,6 +61,7 @@ class Back:
 
     :param listening: what listens where; asked once the sockets are bound.
     :param chores: a thread for what takes a moment.
+    :ivar outbound: the way to other hosts, which other processes may be given a share in.
     """
 
     def __init__(
@@ -84,7 +82,8 @@ class Back:
             reactor, config.dns.servers, config.dns.timeout, validating=config.dns.validating
         )
         self._failings = Failings(reactor.seconds)
-        self._transmitter = self._build_transmitter(reactor, config, chores)
+        self._transmitter = build_transmitter(reactor, config, chores)
+        self.outbound = Outbound(self._transmitter, reactor)
         self._programs = programs.Programs(reactor, reactor)
         self._local = {
             Local: MailboxCourier(storage.directory, storage.mailboxes),
@@ -103,19 +102,6 @@ class Back:
         """Whether mail for a domain goes to mailboxes here, and no other server can be slow with it."""
         directory = self._storage.directory
         return directory.hosts(domain) and domain not in directory.routed
-
-    def _build_transmitter(self, reactor: Any, config: Config, chores: Pool) -> Transmitter:
-        transmitter = Transmitter(
-            reactor,
-            reactor,
-            config.hostname,
-            ClientTLS(),
-            deadlines(config),
-            ClientTLS(Trust.PKIX),
-            Standby(reactor, _STANDBY),
-        )
-        transmitter.compute = chores.run
-        return transmitter
 
     def verbs(self) -> dict[str, Verb]:
         """What the administrator can order about the queue."""
@@ -178,7 +164,7 @@ class Back:
             finder: Finder = Smarthosts(self._resolver, route.hops) if route.hops else exchangers
             there = MXCourier(
                 finder,
-                self._transmitter,
+                self.outbound,
                 10,
                 self._failings,
                 route.manner,
@@ -211,7 +197,7 @@ class Back:
         # Who listens on a socket has the mailboxes, as under a route to LMTP.
         manner = Manner(lmtp=not hop.port)
         finder = Smarthosts(self._resolver, [hop])
-        there = MXCourier(finder, self._transmitter, manner=manner, assurance=self._own_assurance)
+        there = MXCourier(finder, self.outbound, manner=manner, assurance=self._own_assurance)
         return there if manner.lmtp else self._outside(there)
 
     def _outside(self, courier: ICourier) -> OutsideCourier:

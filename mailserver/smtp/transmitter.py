@@ -1,4 +1,4 @@
-"""The SMTP client as couriers see it: one host, one message, an outcome for every recipient.
+"""The SMTP client: one host, one message, an outcome for every recipient.
 
 :class:`Transmitter` connects to an address, opens the conversation (greeting, EHLO or HELO, STARTTLS and
 EHLO again, AUTH where we have a login there), runs the transaction, and takes its leave without keeping
@@ -11,8 +11,7 @@ anything to the new message is as if it had not been: a fresh one takes its plac
 
 TLS is used as the exchanger's :class:`~mailserver.model.exchanger.Security` says. Under ``MAY`` a refused
 STARTTLS means going on in clear, and a handshake that fails means one more connection, in clear: mail must
-not wait for TLS that nobody asked for (RFC 7435). That mail for a domain went better protected before is in
-the journal (:mod:`mailserver.smtp.levels`). Under ``ENCRYPT``, ``VERIFY`` and ``DANE`` both, and a host
+not wait for TLS that nobody asked for (RFC 7435). Under ``ENCRYPT``, ``VERIFY`` and ``DANE`` both, and a host
 without STARTTLS, are trouble with the host. A message with REQUIRETLS goes out under the last two only (RFC
 8689 §4.2), and so does a password. Under ``DANE`` the host is judged when the handshake is complete, by what
 the :class:`~mailserver.model.exchanger.Demand` holds; where it holds nothing, there is no way. Where
@@ -35,19 +34,16 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, U
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ClientFactory
-from twisted.logger import Logger
-from zope.interface import implementer
 
 from mailserver import journal
-from mailserver.interfaces import IContent, ITransmitter
+from mailserver.interfaces import IContent
 from mailserver.model.envelope import Envelope, Recipient
-from mailserver.model.exchanger import Demand, Exchanger, Level, Login, Security
+from mailserver.model.exchanger import Exchanger, Login, Security
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope
 from mailserver.model.reply import Reply
 from mailserver.model.tlsa import Anchors
 from mailserver.net.tls import ClientTLS, Trust
 from mailserver.smtp.client import Conversation, Deadlines
-from mailserver.smtp.levels import Levels
 from mailserver.smtp.standby import Standby
 from mailserver.smtp.transaction import Transaction
 from mailserver.smtp.trouble import HostTrouble, TLSTrouble, in_one_line, said
@@ -55,7 +51,7 @@ from mailserver.wire.replies import parse_extensions
 from mailserver.wire.sasl_client import ClientExchange, choose
 from mailserver.wire.syntax import BadSyntax
 
-__all__ = ["Transmitter"]
+__all__ = ["Transmission", "Transmitter"]
 
 _MOST_ROOTS = 100
 """The sets of trusted roots that are kept ready."""
@@ -100,11 +96,6 @@ class _Errand:
     until: float
     terms: _Terms
 
-    @property
-    def demand(self) -> Demand:
-        """What TLS has to be, and why."""
-        return self.exchanger.demand or Demand(self.exchanger.security)
-
 
 def _terms(exchanger: Exchanger, envelope: Envelope) -> _Terms:
     """How a message has to be brought to a host."""
@@ -126,7 +117,22 @@ def _terms(exchanger: Exchanger, envelope: Envelope) -> _Terms:
     )
 
 
-@implementer(ITransmitter)
+@frozen
+class Transmission:
+    """What became of a message that was offered to a host.
+
+    :ivar outcomes: for every recipient.
+    :ivar spoke: whether the host could be spoken to.
+    :ivar tls: version, cipher, and what proves the host; empty when in clear.
+    :ivar flaw: in TLS: why the host is not proven to be itself; empty: it is.
+    """
+
+    outcomes: dict[Recipient, Outcome]
+    spoke: bool = False
+    tls: str = ""
+    flaw: str = ""
+
+
 class Transmitter:
     """The SMTP client.
 
@@ -139,8 +145,6 @@ class Transmitter:
     :ivar deadlines: may be replaced at any time; who has begun keeps to the old ones.
     :ivar compute: runs a function that takes long, elsewhere; may be replaced before the first message.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -162,21 +166,17 @@ class Transmitter:
         self.compute: Compute = _here
         self._standing: set[Conversation] = set()
         self._rooted: dict[tuple[Trust, bytes], ClientTLS] = {}
-        self._levels = Levels()
 
     async def transmit(
         self, exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
-    ) -> dict[Recipient, Outcome]:
-        begun = self._clock.seconds()
-        terms = _terms(exchanger, envelope)
-        errand = _Errand(exchanger, envelope, content, recipients, begun + self.deadlines.attempt, terms)
+    ) -> Transmission:
+        """Offer the message to this host, and answer for every recipient. Never raises for a peer."""
+        until = self._clock.seconds() + self.deadlines.attempt
+        errand = _Errand(exchanger, envelope, content, recipients, until, _terms(exchanger, envelope))
         conversation, outcomes = await self._run(errand)
-        if conversation is not None:
-            self._compare(errand, conversation)
-        seconds = self._clock.seconds() - begun
-        tls = "" if conversation is None else conversation.tls
-        journal.attempted(envelope.id, exchanger, _sum_up(outcomes), seconds, tls, errand.demand)
-        return outcomes
+        if conversation is None:
+            return Transmission(outcomes)
+        return Transmission(outcomes, True, conversation.tls, conversation.flaw)
 
     async def stop(self) -> None:
         """Cut the connections that still stand, and return when they are gone."""
@@ -254,9 +254,7 @@ class Transmitter:
         except TLSTrouble as trouble:
             if tls is None or terms.security is not Security.MAY or terms.wrapped:
                 raise
-            self._log.info(
-                "going on in clear with {host}: {why}", host=terms.host, why=in_one_line(trouble.text)
-            )
+            journal.unprotected(terms.host, terms.address, in_one_line(trouble.text))
             return await self._dial(terms, until, None)
 
     def _tls_for(self, terms: "_Terms") -> ClientTLS | None:
@@ -283,20 +281,6 @@ class Transmitter:
                 self._rooted.clear()
             self._rooted[trust, roots] = ClientTLS(trust, roots)
         return self._rooted[trust, roots]
-
-    def _compare(self, errand: "_Errand", conversation: Conversation) -> None:
-        """Notice where mail went better protected before: somebody may stand between."""
-        domain = errand.recipients[0].address.domain
-        level = Level.CLEAR
-        if conversation.tls:
-            level = Level.ENCRYPTED if conversation.flaw else Level.VERIFIED
-        best = self._levels.fell_from(domain, level)
-        if best is not None:
-            why = conversation.flaw or "TLS does not come about"
-            journal.downgraded(errand.envelope.id, domain, errand.exchanger, best, level, why)
-        if errand.demand.is_trial and level is not Level.VERIFIED:
-            why = conversation.flaw or "no TLS"
-            journal.warned("MTA-STS", f"{domain} tries a policy that {errand.exchanger} does not keep: {why}")
 
     async def _dial(self, terms: "_Terms", until: float, tls: ClientTLS | None) -> Conversation:
         conversation = await self._connect(terms, until, tls)
@@ -416,15 +400,3 @@ class _Dialing(ClientFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Conversation:
         return self._conversation
-
-
-def _sum_up(outcomes: dict[Recipient, Outcome]) -> str:
-    """The result in a few words: how many of each kind, and a telling reply."""
-    counts: dict[str, int] = {}
-    for outcome in outcomes.values():
-        kind = type(outcome).__name__.lower()
-        counts[kind] = counts.get(kind, 0) + 1
-    words = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    # What went wrong tells more than what went well.
-    telling = sorted(outcomes.values(), key=lambda outcome: isinstance(outcome, Delivered))[:1]
-    return ": ".join([words, *(outcome.reply for outcome in telling)])

@@ -41,6 +41,7 @@ class Channel(Protocol):
 
     :ivar heard: what is done about a message, by its kind; may be added to at any time.
     :ivar closed: called once, when the channel is no more.
+    :ivar is_gone: the channel is no more.
     """
 
     _log = Logger()
@@ -48,6 +49,7 @@ class Channel(Protocol):
     def __init__(self, clock: IReactorTime) -> None:
         self.heard: dict[str, Heard] = {}
         self.closed: Callable[[], None] = lambda: None
+        self.is_gone = False
         self._clock = clock
         self._waiting: list[list[Any]] = []
         self._leaving: IDelayedCall | None = None  # with what is said in this turn
@@ -167,6 +169,7 @@ class Channel(Protocol):
         self._blocked = True
         self._waiting.clear()
         self._cancel()
+        self.is_gone = True
         self.closed()
 
     def _cancel(self) -> None:

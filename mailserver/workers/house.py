@@ -21,16 +21,17 @@ from twisted.internet.protocol import Factory
 from mailserver import journal
 from mailserver.config import Config
 from mailserver.control.server import Tell, Verb
-from mailserver.handing import way
+from mailserver.handing import Outlet, way
 from mailserver.machine.counters import Counters, Ledger
 from mailserver.machine.storage import Storage
+from mailserver.smtp.outbound import Outbound
 from mailserver.spool.orders import StandingOrders
 from mailserver.workers import log
 from mailserver.workers.asking import Answering
 from mailserver.workers.channel import Channel
 from mailserver.workers.process import Process
 from mailserver.workers.sharing import Hub, Say
-from mailserver.workers.worker import CHANNEL, DOORS, LOCK, MAILBOXES, SPOOL, Beginning, pack
+from mailserver.workers.worker import CHANNEL, DOORS, LOCK, MAILBOXES, OUTBOUND, SPOOL, Beginning, pack
 
 __all__ = ["Workers", "pause"]
 
@@ -58,6 +59,7 @@ class Workers:
 
     :param count: how many there shall be; may be none.
     :param storage: what they accept is stored there.
+    :param outbound: they speak to other hosts for it.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Workers:
         storage: Storage,
         counters: Counters,
         ledger: Ledger,
+        outbound: Outbound,
     ) -> None:
         self._reactor = reactor
         self._count = count
         self._connections = counters.connections
         self._ledger = ledger
         self._storage = storage
+        self._outbound = outbound
         storage.spool.on_orders = self._pass_on
         self._inherited: dict[int, int] = {}
         self._workers: dict[int, Process] = {}
@@ -123,6 +127,7 @@ class Workers:
         self._replacing.clear()
         workers = list(self._workers.values())
         for worker in workers:
+            self._outbound.leave(worker.number)
             worker.channel.say("stop")
             worker.end_soon()
         for worker in workers:
@@ -159,7 +164,11 @@ class Workers:
         ours, theirs = socket.socketpair()
         mailboxes, to_mailboxes = way()
         spool, to_spool = way()
-        with ours, theirs, to_mailboxes, to_spool, open(os.devnull) as nothing:
+        outbound, to_outbound = way()
+        with ours, theirs, to_mailboxes, to_spool, outbound, open(os.devnull) as nothing:
+            outlet = Outlet(self._reactor, to_outbound)
+            _ = worker.begun.addCallback(lambda _: self._has_begun(worker, outlet))
+            _ = worker.closed.addCallback(lambda _: self._outbound.leave(worker.number))
             self._storage.mailboxes.receive(mailboxes)
             self._storage.spool.receive(spool)
             ours.setblocking(False)
@@ -169,7 +178,7 @@ class Workers:
             self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
             descriptors = {
                 **{0: nothing.fileno(), 1: 1, 2: 2, CHANNEL: theirs.fileno()},
-                **{MAILBOXES: to_mailboxes.fileno(), SPOOL: to_spool.fileno()},
+                **{MAILBOXES: to_mailboxes.fileno(), SPOOL: to_spool.fileno(), OUTBOUND: outbound.fileno()},
                 **self._inherited,
             }
             self._reactor.spawnProcess(
@@ -180,6 +189,13 @@ class Workers:
                 env={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
                 childFDs=descriptors,
             )
+
+    def _has_begun(self, worker: Process, outlet: Outlet) -> None:
+        """A worker accepts, or has ended before it did."""
+        if worker.accepts and not self._stopping:
+            self._outbound.open(worker.number, outlet)
+        else:
+            outlet.close()
 
     def _lost(self, worker: Process) -> None:
         """A worker has ended, and all that it said has been heard."""

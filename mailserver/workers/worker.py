@@ -2,8 +2,9 @@
 
 ``python -m mailserver.workers.worker`` is started by :mod:`mailserver.workers.house` with these descriptors:
 3 is the channel, 4 holds the lock on the state directory, which ends with the last who holds it, 5 and 6
-are the ways to mailboxes and to the spool, and from 7 on are the listening sockets. The first message says
-how to begin; then sessions begin, and the worker says that it is ready.
+are the ways to mailboxes and to the spool, 7 is the way by which mail for other hosts comes, and from 8 on
+are the listening sockets. The first message says how to begin; then sessions begin, and the worker says that
+it is ready.
 
 It ends, after it has taken leave of its sessions, when it is told to, on SIGTERM, and when the channel is
 closed: without its parent it takes nothing more. What a terminal or an administrator signals to the whole
@@ -45,6 +46,7 @@ from mailserver.workers.channel import Channel
 from mailserver.workers.doors import takers, wait_before
 from mailserver.workers.sharing import share
 from mailserver.workers.storing import Storing
+from mailserver.workers.transmitting import Transmitting
 
 __all__ = [
     "CHANNEL",
@@ -52,6 +54,7 @@ __all__ = [
     "FAREWELL",
     "LOCK",
     "MAILBOXES",
+    "OUTBOUND",
     "SPOOL",
     "Beginning",
     "Worker",
@@ -59,11 +62,11 @@ __all__ = [
     "unpack",
 ]
 
-CHANNEL, LOCK, MAILBOXES, SPOOL, DOORS = 3, 4, 5, 6, 7
+CHANNEL, LOCK, MAILBOXES, SPOOL, OUTBOUND, DOORS = 3, 4, 5, 6, 7, 8
 """File descriptors; doors are from the last one on."""
 
 FAREWELL = 5.0
-"""Seconds that sessions get to end by themselves."""
+"""Seconds that sessions, and what is being said to other hosts, get to end by themselves."""
 
 _log = Logger()
 
@@ -114,6 +117,7 @@ class Worker:
         self._config = config
         self._state = StateDirectory(config.state)
         self._chores = Pool("chores", 1, reactor.callFromThread)
+        self._transmitting = Transmitting(reactor, config, OUTBOUND, self._chores)
         self._storing = storing = Storing(reactor, MAILBOXES, SPOOL, lost)
         self._storage = _build_holdings(reactor, config, storing, partial(log.tell_stories, channel))
         self._asking = asking = Asking(channel, reactor)
@@ -143,7 +147,7 @@ class Worker:
         except (BadCertificate, OSError) as refusal:
             self._channel.say("reloaded", str(refusal))
             return
-        for part in (self._storage, self._counters, self._front):
+        for part in (self._storage, self._counters, self._front, self._transmitting):
             part.reload(config)
         self._channel.say("reloaded", "")
 
@@ -151,7 +155,11 @@ class Worker:
         """Take leave of all sessions, and close."""
         await self._front.listeners.stop()
         self._channel.say("closed")
+        # Without a parent nobody records what a host says: the sooner it is broken off, the less comes twice.
+        grace = 0.0 if self._channel.is_gone else FAREWELL
+        transmitting = Deferred.fromCoroutine(self._transmitting.stop(grace))
         await self._front.drain(FAREWELL)
+        await transmitting
         self._asking.tell()
         await self._storing.stop()
         await self._storage.mailboxes.stop()

@@ -12,6 +12,7 @@ from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome, Scope
 from mailserver.net.certificates import read_pair
 from mailserver.net.tls import ClientTLS
 from mailserver.rehearsal.hosts import Behaviour, Deed, MailHost, Stage
+from mailserver.smtp.outbound import Outbound
 from mailserver.smtp.standby import Standby
 from mailserver.smtp.transmitter import Transmitter
 from tests.unit.smtp.test_transmitter import (
@@ -41,7 +42,9 @@ class LMTPTests(Loopback):
     async def given(self, host: MailHost, transmitter: Transmitter | None = None) -> dict[Recipient, Outcome]:
         name = "localhost" if host.address.startswith("/") else "mda.example.lan"
         exchanger = Exchanger(name, host.address, host.port, lmtp=True)
-        return await (transmitter or self.transmitter()).transmit(exchanger, ENVELOPE, Held(BODY), (A, B, C))
+        return await Outbound(transmitter or self.transmitter(), self.clock).transmit(
+            exchanger, ENVELOPE, Held(BODY), (A, B, C)
+        )
 
     @deferred
     async def test_over_tcp(self) -> None:
@@ -111,7 +114,7 @@ class WrappedTests(Loopback):
         )
         transmitter = self.transmitter(ClientTLS())
         transmitter._strict = None
-        return (await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,)))[A]
+        return (await Outbound(transmitter, self.clock).transmit(exchanger, ENVELOPE, Held(BODY), (A,)))[A]
 
     @deferred
     async def test_before_the_greeting(self) -> None:

@@ -31,6 +31,7 @@ from mailserver.net.certificates import Credentials, ensure_self_signed, read_pa
 from mailserver.net.tls import Certificates, ClientTLS, Trust
 from mailserver.rehearsal.hosts import Behaviour, Deed, MailHost, Stage
 from mailserver.smtp.client import Deadlines
+from mailserver.smtp.outbound import Outbound
 from mailserver.smtp.standby import Standby
 from mailserver.smtp.transmitter import Transmitter
 
@@ -163,7 +164,7 @@ class Loopback(TestCase):
         security: Security = Security.MAY,
         login: Login | None = None,
     ) -> dict[Recipient, Outcome]:
-        return await self.transmitter(tls).transmit(
+        return await Outbound(self.transmitter(tls), self.clock).transmit(
             Exchanger("mx.example.org", "127.0.0.1", port, 10, security, login),
             ENVELOPE,
             content or Held(BODY),
@@ -187,7 +188,7 @@ class Loopback(TestCase):
 
 class PlainTests(Loopback):
     def test_interface(self) -> None:
-        assert verifyObject(ITransmitter, self.transmitter())
+        assert verifyObject(ITransmitter, Outbound(self.transmitter(), self.clock))
 
     @deferred
     async def test_delivered(self) -> None:
@@ -483,7 +484,7 @@ class PlainTests(Loopback):
         host = self.host(Behaviour(answers={Stage.QUIT: Deed.SILENCE}))
         transmitter = self.transmitter()
         exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port)
-        await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        await Outbound(transmitter, self.clock).transmit(exchanger, ENVELOPE, Held(BODY), (A,))
         await transmitter.stop()
         while host.visits:
             await turn()
@@ -495,7 +496,9 @@ class PlainTests(Loopback):
             memory = MemoryReactorClock()
             transmitter = Transmitter(memory, memory, "mail.example.lan", None, Deadlines(connect=7))
             sending = Deferred.fromCoroutine(
-                transmitter.transmit(Exchanger("mx", address, 25), ENVELOPE, Held(BODY), (A,))
+                Outbound(transmitter, memory).transmit(
+                    Exchanger("mx", address, 25), ENVELOPE, Held(BODY), (A,)
+                )
             )
             ((host, port, factory, seconds, _),) = memory.tcpClients
             assert (host, port, seconds) == (address, 25, 7)
@@ -570,6 +573,9 @@ class TLSTests(Loopback):
         assert outcome.reply == "550 5.7.1 seen in clear"
         assert len(peer.connected) == 2
         assert self.attempts()[0]["tls"] == ""
+        (told,) = self.told("unprotected")
+        assert (told["host"], told["address"]) == ("mx.example.org", "127.0.0.1")
+        assert told["reason"].startswith("TLS handshake failed: ")
 
     @deferred
     async def test_stalled_handshake_means_once_more_in_clear(self) -> None:
@@ -677,7 +683,7 @@ class ReuseTests(Loopback):
 
     async def send(self, transmitter: Transmitter, host: MailHost, **more: Any) -> Any:
         exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, 10, **more)
-        return (await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,)))[A]
+        return (await Outbound(transmitter, self.clock).transmit(exchanger, ENVELOPE, Held(BODY), (A,)))[A]
 
     @deferred
     async def test_reused(self) -> None:
@@ -786,13 +792,13 @@ class SecurityTests(Loopback):
     @deferred
     async def test_a_downgrade_is_noticed(self) -> None:
         host = self.host(Behaviour(tls=self.server_context()))
-        transmitter = self.transmitter(ClientTLS())
+        outbound = Outbound(self.transmitter(ClientTLS()), self.clock)
         exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, 10)
-        await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        await outbound.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
         assert not self.told("downgraded")
         host.behaviour = Behaviour()
         for _ in range(2):
-            await transmitter.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+            await outbound.transmit(exchanger, ENVELOPE, Held(BODY), (A,))
         (fall,) = self.told("downgraded")
         assert (fall["domain"], fall["host"]) == ("example.org", "mx.example.org")
         assert (fall["before"], fall["now"]) == ("encrypted", "clear")
@@ -818,7 +824,9 @@ class DemandTests(Loopback):
 
     async def sent(self, host: MailHost, demand: Demand, **more: Any) -> Any:
         exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, demand=demand, **more)
-        outcomes = await self.transmitter(ClientTLS()).transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        outcomes = await Outbound(self.transmitter(ClientTLS()), self.clock).transmit(
+            exchanger, ENVELOPE, Held(BODY), (A,)
+        )
         return outcomes[A]
 
     @deferred
@@ -862,10 +870,15 @@ class DemandTests(Loopback):
         exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, demand=self.anchored(shown.chain[0]))
         strict = evolve(ENVELOPE, requiretls=True)
         transmitter = self.transmitter(ClientTLS())
-        assert isinstance((await transmitter.transmit(exchanger, strict, Held(BODY), (A,)))[A], Delivered)
+        assert isinstance(
+            (await Outbound(transmitter, self.clock).transmit(exchanger, strict, Held(BODY), (A,)))[A],
+            Delivered,
+        )
         unproven = evolve(exchanger, demand=Demand(Security.ENCRYPT))
         transmitter = Transmitter(reactor, self.clock, "mail.example.lan", ClientTLS())
-        assert isinstance((await transmitter.transmit(unproven, strict, Held(BODY), (A,)))[A], Delayed)
+        assert isinstance(
+            (await Outbound(transmitter, self.clock).transmit(unproven, strict, Held(BODY), (A,)))[A], Delayed
+        )
         assert len(host.messages) == 1
 
     @deferred

@@ -220,4 +220,5 @@ def test_the_end_is_told_and_nothing_is_said_any_more() -> None:
     channel.say("lost")
     clock.advance(1)
     assert ended == [True]
+    assert channel.is_gone
     assert transport.value() == b""
