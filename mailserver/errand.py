@@ -1,8 +1,8 @@
 """A coroutine that is seen through: ``Deferred.fromCoroutine`` at half its cost, for one who waits.
 
-A command of a session that has to wait is a coroutine, one for each message at least. Twisted's way to run
-one makes a second Deferred, a status beside it and two contexts, for whoever may add callbacks or look from
-outside; here nobody does.
+A command of a session that has to wait is a coroutine, one for each message at least, and so is a delivery.
+Twisted's way to run one makes a second Deferred, a status beside it and two contexts, for whoever may add
+callbacks or look from outside; here nobody does.
 """
 
 from collections.abc import Callable, Coroutine

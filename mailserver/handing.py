@@ -209,8 +209,10 @@ class Outlet:
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The other end has gone; also called by the reactor, when it finds so itself."""
         if self._handle.fileno() >= 0:
-            self.close()
-            self.closed()
+            try:
+                self.closed()  # first: who is told of a failure may want to go another way
+            finally:
+                self.close()
 
     def _answered(self, number: int, answer: Any) -> None:
         asked = self._asked.pop(number, None)  # none, where the last one closed this

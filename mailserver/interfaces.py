@@ -255,7 +255,7 @@ class ICourier(Interface):
 
 
 class ITransmitter(Interface):
-    """The SMTP client: one host, one transaction."""
+    """The way to other hosts: one host, one message."""
 
     async def transmit(
         exchanger: Exchanger, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]

@@ -5,27 +5,28 @@ read by people and by ``grep`` and ``awk`` alike. Values that come from the wire
 a space, a quote or anything that is not printable ASCII, so nobody can write a line of their own, or move
 the terminal's cursor. In structured observers the fields stand under the same names, unquoted.
 
-============  =====================================================================================
-``listening`` a service can be reached
-``accepted``  a message is durably ours: the 250 has been, or is being, said
-``refused``   a command was refused because of a rule: who, what, and the rule's file and line
-``ordered``   the mail hosts of a domain, in the order in which they are asked
-``routed``    recipients take the way that a ``[[route]]`` table says
-``attempted`` a mail host was asked: which, and how it went
-``downgraded`` mail for a domain went less protected than before, and nothing forbade it
-``delivered`` a recipient's mail went on, to a mailbox or a host
-``delayed``   … did not, and will be tried again, when
-``failed``    … did not, and never will
-``reported``  a report to the sender was stored
-``steered``   the administrator ordered something: held, released, rerouted …
-``removed``   nobody waits for the message any more; it is gone from the queue
-``fetched``   a POP3 session ended: what it took and what it deleted
-``reloaded``  the configuration was read again and is gone by
-``login``     a login succeeded or failed
-``locked``    passwords were guessed too often: a client address is locked out, wholly or of one account
-``warned``    something that is allowed, and unwise
-``trouble``   something an operator should look at
-============  =====================================================================================
+=============== =====================================================================================
+``listening``   a service can be reached
+``accepted``    a message is durably ours: the 250 has been, or is being, said
+``refused``     a command was refused because of a rule: who, what, and the rule's file and line
+``ordered``     the mail hosts of a domain, in the order in which they are asked
+``routed``      recipients take the way that a ``[[route]]`` table says
+``attempted``   a mail host was asked: which, and how it went
+``downgraded``  mail for a domain went less protected than before, and nothing forbade it
+``unprotected`` TLS with a mail host did not come about, and mail goes on in clear
+``delivered``   a recipient's mail went on, to a mailbox or a host
+``delayed``     … did not, and will be tried again, when
+``failed``      … did not, and never will
+``reported``    a report to the sender was stored
+``steered``     the administrator ordered something: held, released, rerouted …
+``removed``     nobody waits for the message any more; it is gone from the queue
+``fetched``     a POP3 session ended: what it took and what it deleted
+``reloaded``    the configuration was read again and is gone by
+``login``       a login succeeded or failed
+``locked``      passwords were guessed too often: a client address is locked out, wholly or of one account
+``warned``      something that is allowed, and unwise
+``trouble``     something an operator should look at
+=============== =====================================================================================
 """
 
 import re

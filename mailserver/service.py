@@ -3,7 +3,7 @@
 :func:`makeService` is what ``twistd mailserver`` calls. :class:`MailServer` joins the parts, which are built
 in :mod:`mailserver.machine`, and starts, reloads and stops them. Nothing below those is handed the
 configuration, only the plain values that :mod:`mailserver.settings` cuts from it. With ``workers``, this is
-the process that delivers and holds the sockets, and :mod:`mailserver.workers` are those that accept.
+the process that stores, steers and holds the sockets; :mod:`mailserver.workers` accept, and speak to others.
 
 Start: the sockets are bound while we may still be root, the state directory is locked (a second server on it
 refuses to start), then storage opens, then delivery and sessions begin. Stop: no new connections, sessions
@@ -241,6 +241,7 @@ class MailServer(Service):
 
     async def _stop(self) -> None:
         self._storage.rest()
+        self._back.rest()  # what the workers break off is for the next start
         # They first: closing what they listen on would be an error to them.
         await self._workers.close()
         await self._listeners.stop()

@@ -2,11 +2,13 @@
 
 Each piece that comes (:mod:`mailserver.handing`) is work for one coroutine, and many may be under way. The
 answers of one turn of the reactor leave together. ``None`` answers for work that was broken off before
-anything came of it. When the other end has finished, and all is answered, this one closes.
+anything came of it, ``False`` for work that failed, which is a bug, and logged. When the other end has
+finished, and all is answered, this one closes.
 """
 
 from collections.abc import Coroutine
 from functools import partial
+from socket import socket
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -25,10 +27,10 @@ _LAST_WORDS = 2.0
 
 
 class Perform(Protocol):
-    """Does a piece of work. Raises nothing but ``CancelledError``."""
+    """Does a piece of work; may be cancelled."""
 
     def __call__(self, facts: Any, octets: bytes) -> Coroutine[Deferred[Any], Any, Any]:
-        """The answer, in plain values."""
+        """The answer, in plain values; neither ``None`` nor ``False``."""
 
 
 @implementer(IReadWriteDescriptor)
@@ -41,7 +43,7 @@ class Intake:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, handle: Any, perform: Perform) -> None:
+    def __init__(self, reactor: Any, handle: socket, perform: Perform) -> None:
         self._watcher: IReactorFDSet = reactor
         self._clock: IReactorTime = reactor
         self._inlet = Inlet(handle)
@@ -114,9 +116,11 @@ class Intake:
     def _done(self, number: int, result: object) -> None:
         del self._under_way[number]
         if isinstance(result, Failure):
-            if not result.check(CancelledError):
+            if result.check(CancelledError):
+                result = None
+            else:
                 self._log.failure("in what was handed over", result)
-            result = None
+                result = False
         self._answers.append((number, result))
         if not self._is_answering:
             self._is_answering = True
@@ -125,8 +129,13 @@ class Intake:
     def _answer(self) -> None:
         self._is_answering = False
         answers, self._answers = self._answers, []
-        if self._is_open:
+        if not self._is_open:
+            return
+        try:
             self._sent(self._inlet.answer(answers))
+        except ValueError:  # what cannot be spelled must not leave all who ask without an answer
+            self._log.failure("an answer cannot be spelled")
+            self._close()
 
     def _sent(self, is_well: bool) -> None:
         if not is_well:

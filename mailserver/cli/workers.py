@@ -1,4 +1,4 @@
-"""``mailctl workers``: the processes that accept, as their parent sees them."""
+"""``mailctl workers``: the processes that accept, and speak to other hosts, as their parent sees them."""
 
 import click
 

@@ -4,7 +4,8 @@ The database knows what is due when; here are only the duties under way and a bo
 come next (:mod:`mailserver.delivery.slots`). A *scan* takes duties until the queue has no more for
 destinations that are not full. It is made when somebody pokes (:meth:`Runner.wake`), when the next
 recipient falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a
-poke may be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten.
+poke may be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten. Looks
+are 3 ms apart, so that what comes together is found together.
 
 Where a host there spoke to us a duty's slot is free at once, and what was said is recorded behind it, so
 that no connection waits for the disk. Elsewhere, and where much waits to be recorded, as on a disk that is
@@ -20,7 +21,7 @@ wrong with one duty ends that duty only. :mod:`mailserver.delivery.attempt` and
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from math import inf
 
@@ -46,6 +47,7 @@ __all__ = ["Directions", "Runner"]
 _BATCH = 200
 _LONGEST_SLEEP = 60.0
 _AFTER_TROUBLE = 10.0
+_AFTER_BREAKING_OFF = 1.0
 # What is due and was left is for full destinations; what falls due behind it is looked for this often.
 _WHILE_FULL = 1.0
 _LAST_WORDS = 5.0
@@ -103,7 +105,7 @@ class Runner:
         self.wake()
 
     def wake(self) -> None:
-        """Look now: mail may have come. Cheap; may be called any number of times, and may be forgotten."""
+        """Look soon: mail may have come. Cheap; may be called any number of times, and may be forgotten."""
         self._arrived = True
         if not self._running or self._scanning:
             return
@@ -118,15 +120,19 @@ class Runner:
             self._queue.release(duty)
         self.wake()
 
-    async def stop(self, grace: float) -> None:
-        """Take nothing more; wait up to ``grace`` seconds for what is under way, then interrupt it.
-
-        What was answered for until then is recorded; the rest is tried at the next start.
-        """
+    def rest(self) -> None:
+        """Take nothing more; what is under way goes on."""
         self._running = False
         self._silence()
         for duty in self._slots.clear():
             self._queue.release(duty)
+
+    async def stop(self, grace: float) -> None:
+        """Rest; wait up to ``grace`` seconds for what is under way, then interrupt it.
+
+        What was answered for until then is recorded; the rest is tried at the next start.
+        """
+        self.rest()
         await self._wait_until_idle(grace)
         for work in list(self._works):
             if work.is_attempting:
@@ -143,9 +149,9 @@ class Runner:
         due = None
         try:
             while self._arrived and self._running:
-                wait = self._last_look + _BREATH - self._time.timers.seconds()
-                if wait > 0:
-                    await deferLater(self._time.timers, wait)
+                breath = self._last_look + _BREATH - self._time.timers.seconds()
+                if breath > 0:
+                    await deferLater(self._time.timers, breath)
                 self._arrived = False
                 self._last_look = self._time.timers.seconds()
                 await self._take_all()
@@ -205,12 +211,13 @@ class Runner:
         if self._beginning:
             return
         self._beginning = True
-        while self._begun:
-            duty = self._begun.popleft()
-            work = _Work(duty)
-            self._works.add(work)
-            work.errand = Errand(self._work(work), partial(self._worked, work))
-        self._beginning = False
+        try:
+            while self._begun:
+                work = _Work(self._begun.popleft())
+                self._works.add(work)
+                work.errand = Errand(self._work(work), partial(self._worked, work))
+        finally:
+            self._beginning = False
 
     async def _work(self, work: "_Work") -> None:
         duty, has_slot = work.duty, True
@@ -218,9 +225,9 @@ class Runner:
             content, outcomes = await self._attempt(duty)
             work.is_attempting = False
             if not outcomes:
-                # Interrupted before anything was known: by a stop, also of a process that spoke for us.
+                # Broken off before anything was known: by a stop, also of a process that spoke for us.
                 self._queue.release(duty)
-                self.wake()
+                self._ring_in(_AFTER_BREAKING_OFF)
                 return
             well = went_well(outcomes)
             # What the administrator rerouted says nothing of the destination.
@@ -229,23 +236,34 @@ class Runner:
                 self._adapt(duty, tells)
                 has_slot = False
                 self._leave(duty)
-            self._unrecorded += 1
-            try:
-                due = await self._recorder.record(duty, outcomes, content)
-            finally:
-                self._unrecorded -= 1
-            if due is not None:
-                self._ring_in(due - self._time.now())
+            rest = await self._record(duty, outcomes, content)
             if has_slot:
                 self._adapt(duty, tells)
             if tells:
                 await self._cheer(duty.destination)
             elif tells is not None:
-                error = next(iter(outcomes.values())).reply
-                self._let_rest(duty.destination, error, 0.0 if due is None else due - self._time.now())
+                self._let_rest(duty.destination, next(iter(outcomes.values())).reply, rest)
         finally:
             if has_slot:
                 self._leave(duty)
+
+    async def _record(
+        self, duty: Duty, outcomes: Mapping[Recipient, Outcome], content: IContent | None
+    ) -> float:
+        """See :meth:`Recorder.record`; in how many seconds the first of those who wait is due, or 0."""
+        self._unrecorded += 1
+        try:
+            due = await self._recorder.record(duty, outcomes, content)
+        finally:
+            self._unrecorded -= 1
+        if len(duty.waiting) < len(duty.envelope.recipients):
+            # Others of the message may wait here, whom nobody could see while it was taken.
+            self._ring_in(_WHILE_FULL)
+        if due is None:
+            return 0.0
+        wait = due - self._time.now()
+        self._ring_in(wait)
+        return wait
 
     def _adapt(self, duty: Duty, well: bool | None) -> None:
         """Give the destination more slots, or fewer, while the duty still has its own."""

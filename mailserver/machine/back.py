@@ -125,6 +125,10 @@ class Back:
         self._direct(config)
         self._runner.wake()
 
+    def rest(self) -> None:
+        """Begin no more deliveries: the server stops."""
+        self._runner.rest()
+
     async def stop(self, grace: float) -> None:
         """Finish what is under way, or give it up after so many seconds."""
         await self._runner.stop(grace)

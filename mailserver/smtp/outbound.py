@@ -7,7 +7,8 @@ Who speaks to the host may be another process of this server, so that this one, 
 left its core. What is small enough to be at hand goes there, over an
 :class:`~mailserver.handing.Outlet`; the rest, and all where there is no such process, is brought from here.
 A host keeps to one process while mail for it goes on coming, to the one that had least to do when that began:
-only there are connections that stand.
+only there are connections that stand. One that does not answer for some seconds, though it has something to
+say, is given nothing more until it does.
 
 A process that dies has answered nothing, and may have said all: for its messages that is doubt, and they are
 tried again later, not at once, in case one of them is what it died of. One that ends in order answers for
@@ -16,11 +17,12 @@ all that it was handed over; what it broke off counts as cancelled.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailserver import journal
@@ -30,7 +32,7 @@ from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.exchanger import Demand, Exchanger, Level
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope
 from mailserver.smtp.levels import Levels
-from mailserver.smtp.plain import read_transmission, spell_order
+from mailserver.smtp.plain import read_transmission, spell_host, spell_request
 from mailserver.smtp.transmitter import Transmission, Transmitter
 
 __all__ = ["Outbound"]
@@ -38,19 +40,38 @@ __all__ = ["Outbound"]
 _MOST_HOMES = 10_000
 """The hosts of which it is known which process speaks to them."""
 
+_MOST_SPELLED = 256
+"""The hosts that are remembered in their spelling, with the roots that are trusted there."""
+
 _MOVES = 5.0
 """Seconds without mail for it after which a host may have another process: no connection stands any more."""
 
+# Of a status of our own trouble, and without a host: it says nothing of the destination.
 _DIED = Delayed(Scope.DOUBT, "the process that spoke to the host ended before it answered", "4.3.2")
+
+
+_QUIET = 10.0
+"""Seconds without an answer after which a process that has something to say is left out of what comes."""
+
+_log = Logger()
 
 
 @define(eq=False)
 class _Way:
-    """To a process that speaks to hosts."""
+    """To a process that speaks to hosts.
+
+    :ivar busy: the messages that it has.
+    :ivar since: when it last answered, or had nothing to do.
+    """
 
     number: int
     outlet: Outlet
     busy: int = field(init=False, default=0)
+    since: float = field(init=False, default=0.0)
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether it may stand still; or all of its hosts do."""
+        return self.busy > 0 and now - self.since >= _QUIET
 
 
 @define(eq=False)
@@ -75,6 +96,7 @@ class Outbound:
         self._ways: dict[int, _Way] = {}
         self._homes: OrderedDict[tuple[str, int], _Home] = OrderedDict()
         self._levels = Levels()
+        self._spell_host = lru_cache(_MOST_SPELLED)(spell_host)
 
     # --- who speaks to hosts
 
@@ -106,8 +128,10 @@ class Outbound:
             return None
         host = exchanger.address, exchanger.port
         home = self._homes.get(host)
-        if home is None or now - home.seconds >= _MOVES:
-            way = min(self._ways.values(), key=lambda it: (it.busy, -it.number))
+        if home is None or now - home.seconds >= _MOVES or home.way.is_quiet(now):
+            way = min(self._ways.values(), key=lambda it: (it.is_quiet(now), it.busy, -it.number))
+            if way.is_quiet(now):
+                return None
             home = self._homes[host] = _Home(way, now)
             if len(self._homes) > _MOST_HOMES:
                 self._homes.popitem(last=False)
@@ -126,13 +150,43 @@ class Outbound:
         if way is None or octets is None:
             done = await self._transmitter.transmit(exchanger, envelope, content, recipients)
         else:
-            done = await _hand_over(way, exchanger, envelope, octets, recipients)
+            done = await self._hand_over(way, exchanger, envelope, octets, recipients)
         demand = exchanger.demand or Demand(exchanger.security)
         if done.spoke:
             self._compare(exchanger, demand, envelope, recipients[0].address.domain, done)
         seconds = self._clock.seconds() - begun
         journal.attempted(envelope.id, exchanger, _sum_up(done.outcomes), seconds, done.tls, demand)
         return done.outcomes
+
+    async def _hand_over(
+        self,
+        way: _Way,
+        exchanger: Exchanger,
+        envelope: Envelope,
+        octets: bytes,
+        recipients: Sequence[Recipient],
+    ) -> Transmission:
+        """Have it brought by another process. Raises ``CancelledError`` where that broke it off."""
+        if not way.busy:
+            way.since = self._clock.seconds()
+        way.busy += 1
+        host = self._spell_host(exchanger)
+        try:
+            answer = await way.outlet.hand_over(spell_request(host, envelope, recipients), octets)
+        except StorageTrouble:
+            return Transmission(dict.fromkeys(recipients, _DIED))
+        finally:
+            way.busy -= 1
+        way.since = self._clock.seconds()
+        if answer is None:
+            raise CancelledError
+        if answer is False:
+            return Transmission({})  # a bug, which it has logged
+        try:
+            return read_transmission(answer, recipients)
+        except (TypeError, ValueError, LookupError):
+            _log.failure("what another process answers is not understood")
+            return Transmission(dict.fromkeys(recipients, _DIED))
 
     def _compare(
         self, exchanger: Exchanger, demand: Demand, envelope: Envelope, domain: str, done: Transmission
@@ -148,22 +202,6 @@ class Outbound:
         if demand.is_trial and level is not Level.VERIFIED:
             why = done.flaw or "no TLS"
             journal.warned("MTA-STS", f"{domain} tries a policy that {exchanger} does not keep: {why}")
-
-
-async def _hand_over(
-    way: _Way, exchanger: Exchanger, envelope: Envelope, octets: bytes, recipients: Sequence[Recipient]
-) -> Transmission:
-    """Have it brought by another process. Raises ``CancelledError`` where that broke it off."""
-    way.busy += 1
-    try:
-        answer = await way.outlet.hand_over(spell_order(exchanger, envelope, recipients), octets)
-    except StorageTrouble:
-        return Transmission(dict.fromkeys(recipients, _DIED))
-    finally:
-        way.busy -= 1
-    if answer is None:
-        raise CancelledError
-    return read_transmission(answer, recipients)
 
 
 def _sum_up(outcomes: dict[Recipient, Outcome]) -> str:

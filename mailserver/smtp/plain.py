@@ -2,45 +2,51 @@
 
 import pickle
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.exchanger import Exchanger
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome, Scope
 from mailserver.smtp.transmitter import Transmission
-from mailserver.wire.plain import Facts, read_envelope, spell_envelope
+from mailserver.wire.envelope import Facts, read_envelope, spell_envelope
 
-__all__ = ["read_order", "read_transmission", "spell_order", "spell_transmission"]
-
-_HOSTS = 256
-"""The hosts that are remembered in their spelling: most messages go where the last ones went."""
-
-
-def spell_order(exchanger: Exchanger, envelope: Envelope, recipients: Sequence[Recipient]) -> Facts:
-    """To which host a message is to be offered, for whom."""
-    return _spell_exchanger(exchanger), spell_envelope(envelope, recipients)
-
-
-def read_order(facts: Facts) -> tuple[Exchanger, Envelope]:
-    """The order that was spelled; the envelope has only the recipients that it is about."""
-    exchanger, envelope = facts
-    return _read_exchanger(exchanger), read_envelope(envelope)
+__all__ = [
+    "read_host",
+    "read_request",
+    "read_transmission",
+    "spell_host",
+    "spell_request",
+    "spell_transmission",
+]
 
 
-@lru_cache(_HOSTS)
-def _spell_exchanger(exchanger: Exchanger) -> bytes:
+def spell_host(exchanger: Exchanger) -> bytes:
+    """A host and how it is spoken to; most messages go where the last ones went, so it may be remembered."""
     return pickle.dumps(exchanger)
 
 
-@lru_cache(_HOSTS)
-def _read_exchanger(spelled: bytes) -> Exchanger:
+def read_host(spelled: bytes) -> Exchanger:
+    """The host that was spelled."""
     exchanger: Exchanger = pickle.loads(spelled)  # noqa: S301 - our own parent is who tells us
     return exchanger
 
 
+def spell_request(host: bytes, envelope: Envelope, recipients: Sequence[Recipient]) -> Facts:
+    """What is to be offered to a host, for whom.
+
+    :param host: spelled.
+    """
+    return host, spell_envelope(envelope, recipients)
+
+
+def read_request(facts: Facts) -> tuple[bytes, Envelope]:
+    """The request that was spelled; the envelope has only the recipients that it is about."""
+    host, envelope = facts
+    return host, read_envelope(envelope)
+
+
 def spell_transmission(done: Transmission, recipients: Sequence[Recipient]) -> Facts:
-    """What became of an order that was about these recipients."""
+    """What became of a request that was about these recipients."""
     outcomes = [_spell_outcome(done.outcomes.get(recipient)) for recipient in recipients]
     return outcomes, done.spoke, done.tls, done.flaw
 

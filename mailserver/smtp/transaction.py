@@ -11,7 +11,8 @@ refused). It answers for every recipient and never raises for a host. How far ea
 4yz, 5yz in the midst of the content         all recipients: MESSAGE; the rest is not sent
 421, no answer, lost, no sense before the    all that have had no answer yet: HOST
 final dot
-the same after it, 421 excepted              all accepted recipients: DOUBT
+the same after it, 421 excepted, or          all accepted recipients: DOUBT
+cancelled there
 ===========================================  =====================================================
 
 Over LMTP each accepted recipient has an answer of its own to the final dot (RFC 2033 §4.2), of RECIPIENT
@@ -27,6 +28,8 @@ the message and is passed over, 5.7.30.
 
 import re
 from collections.abc import Sequence
+
+from twisted.internet.defer import CancelledError
 
 from mailserver.interfaces import IContent, StorageTrouble
 from mailserver.model.address import Address
@@ -291,6 +294,10 @@ class Transaction:
         heard = conversation.heard
         try:
             reply = await conversation.answer("the final dot", conversation.deadlines.dot)
+        except CancelledError:
+            # Who breaks off here must not try again at once: this is an answer, and the last one.
+            conversation.abandon(HostTrouble("broken off", "4.3.2"))
+            return Delayed(Scope.DOUBT, "broken off after the final dot", "4.3.2", self._host)
         except HostTrouble as trouble:
             # 421: it has answered, and not taken the message. Another recipient's says nothing of this one.
             if trouble.reply is not None and conversation.heard > heard:

@@ -18,7 +18,9 @@ the :class:`~mailserver.model.exchanger.Demand` holds; where it holds nothing, t
 TLS comes before the greeting (RFC 8314 §3.3) there is no way on in clear. To a UNIX socket there is no TLS.
 
 A host that refuses the connection, the greeting or EHLO is trouble of HOST reach, with its reply where it
-gave one. Nothing about a host is ever raised; cancelling ``transmit`` cuts the connection.
+gave one. Nothing about a host is ever raised. Cancelling ``transmit`` cuts the connection. What the host has
+said until then is returned, and doubt where the final dot had been sent; ``CancelledError`` means that
+nothing is known.
 """
 
 import binascii
@@ -231,8 +233,13 @@ class Transmitter:
                 offered = transaction.surplus if delivered and conversation.is_idle else []
             if not delivered and self._standby.is_used and conversation.is_idle:
                 await self._reset(conversation)
-        except BaseException:
+        except CancelledError:
             conversation.abandon(HostTrouble("cancelled"))
+            if not outcomes:
+                raise
+            return outcomes  # who was too many for the first transaction has been delayed by it
+        except BaseException:
+            conversation.abandon(HostTrouble("an error here"))
             raise
         self._standby.keep(errand.terms, conversation, used + 1)
         return outcomes

@@ -30,7 +30,7 @@ __all__ = [
     "edit",
     "hasten",
     "pause",
-    "read_orders",
+    "read_requests",
     "read_rules",
     "remove_rule",
     "resume",
@@ -178,7 +178,7 @@ class StandingOrders:
         return False
 
 
-def read_orders(connection: sqlite3.Connection) -> StandingOrders:
+def read_requests(connection: sqlite3.Connection) -> StandingOrders:
     """The orders that stand."""
     paused = frozenset(name for (name,) in connection.execute("SELECT name FROM pause"))
     return StandingOrders(read_rules(connection), paused)

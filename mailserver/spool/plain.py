@@ -2,7 +2,7 @@
 
 from mailserver.model.envelope import Envelope
 from mailserver.spool.body import Sealed
-from mailserver.wire.plain import Facts, read_envelope, spell_envelope
+from mailserver.wire.envelope import Facts, read_envelope, spell_envelope
 
 __all__ = ["read_message", "spell_message"]
 

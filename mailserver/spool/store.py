@@ -58,7 +58,7 @@ from mailserver.spool.content import FileContent, MemoryContent
 from mailserver.spool.disk import Disk
 from mailserver.spool.entrance import FILE_THREADS, Entrance
 from mailserver.spool.history import History
-from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_orders
+from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_requests
 from mailserver.spool.plain import read_message
 from mailserver.spool.reader import Reader, Taken
 from mailserver.spool.recent import Recent
@@ -140,7 +140,7 @@ class Spool(Entrance):
         reading = schema.connect(self._directory / opening.DATABASE)
         self._connections.append(reading)
         self._reader = Reader(reading, self._recent, self._complain)
-        self._orders = read_orders(writing)
+        self._orders = read_requests(writing)
         copying = opening.open_checkpointer(self._directory)
         self._connections.append(copying)
         self._checkpoints = Checkpoints(copying, self._complain)

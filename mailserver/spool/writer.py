@@ -25,7 +25,7 @@ from mailserver.spool.body import Sealed
 from mailserver.spool.checkpoints import Checkpoints, checkpoint
 from mailserver.spool.disk import Disk
 from mailserver.spool.entrance import HOLD
-from mailserver.spool.orders import NoSuchMessage, Rule, StandingOrders, read_orders, read_rules
+from mailserver.spool.orders import NoSuchMessage, Rule, StandingOrders, read_requests, read_rules
 from mailserver.spool.rows import (
     ENVELOPE_COLUMNS,
     envelope_row,
@@ -232,7 +232,7 @@ class Writer:
             for destination in changes.destinations:
                 _refresh(self._connection, destination)
             if any(isinstance(job, Order) for job in jobs):
-                changes = evolve(changes, orders=read_orders(self._connection))
+                changes = evolve(changes, orders=read_requests(self._connection))
             self._connection.execute("COMMIT")
         except Exception as error:
             self._complain(error)

@@ -1,3 +1,3 @@
-"""Several processes: the one that stores and delivers, and those that accept for it."""
+"""Several processes: the one that stores and steers, and those that accept and speak to other hosts."""
 
 __all__: list[str] = []

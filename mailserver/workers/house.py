@@ -3,7 +3,8 @@
 A worker that dies is replaced: at once when it had lived for a while or ended in order, else after a pause
 that doubles up to half a minute, so that a fault that recurs does not eat the machine. Those who are left
 take all connections meanwhile. Nothing that was acknowledged is lost with it: that is in the spool or in
-mailboxes. Its sessions are gone, and counted no more.
+mailboxes. Its sessions are gone, and counted no more; what it was saying to other hosts is in doubt, and
+tried again.
 """
 
 import os

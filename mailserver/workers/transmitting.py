@@ -6,21 +6,21 @@ domains is the parent's.
 """
 
 import socket
+from functools import lru_cache
 from typing import Any
-
-from twisted.internet.defer import CancelledError
-from twisted.logger import Logger
 
 from mailserver.config import Config
 from mailserver.machine.outgoing import build_transmitter
 from mailserver.settings import deadlines
-from mailserver.smtp.plain import read_order, spell_transmission
-from mailserver.smtp.transmitter import Transmission
+from mailserver.smtp.plain import read_host, read_request, spell_transmission
 from mailserver.spool.content import MemoryContent
 from mailserver.taking import Intake
 from mailserver.threads import Pool
 
 __all__ = ["Transmitting"]
+
+_MOST_READ = 256
+"""The hosts that are remembered as they were spelled."""
 
 
 class Transmitting:
@@ -30,10 +30,9 @@ class Transmitting:
     :param chores: a thread for what takes a moment.
     """
 
-    _log = Logger()
-
     def __init__(self, reactor: Any, config: Config, outbound: int, chores: Pool) -> None:
         self._transmitter = build_transmitter(reactor, config, chores)
+        self._read_host = lru_cache(_MOST_READ)(read_host)
         self._intake = Intake(reactor, socket.socket(fileno=outbound), self._transmit)
 
     def reload(self, config: Config) -> None:
@@ -46,13 +45,7 @@ class Transmitting:
         await self._transmitter.stop()
 
     async def _transmit(self, facts: Any, octets: bytes) -> Any:
-        exchanger, envelope = read_order(facts)
-        recipients, content = envelope.recipients, MemoryContent(octets)
-        try:
-            done = await self._transmitter.transmit(exchanger, envelope, content, recipients)
-        except CancelledError:
-            raise
-        except Exception:
-            self._log.failure("transmitting {id} to {exchanger}", id=envelope.id, exchanger=str(exchanger))
-            done = Transmission({})
+        host, envelope = read_request(facts)
+        exchanger, recipients = self._read_host(host), envelope.recipients
+        done = await self._transmitter.transmit(exchanger, envelope, MemoryContent(octets), recipients)
         return spell_transmission(done, recipients)

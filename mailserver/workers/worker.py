@@ -1,4 +1,4 @@
-"""A worker: a process that accepts, on sockets that its parent has bound, for who stores and delivers.
+"""A worker: a process that accepts, on its parent's sockets, and speaks to other hosts, for who stores mail.
 
 ``python -m mailserver.workers.worker`` is started by :mod:`mailserver.workers.house` with these descriptors:
 3 is the channel, 4 holds the lock on the state directory, which ends with the last who holds it, 5 and 6
@@ -6,9 +6,9 @@ are the ways to mailboxes and to the spool, 7 is the way by which mail for other
 are the listening sockets. The first message says how to begin; then sessions begin, and the worker says that
 it is ready.
 
-It ends, after it has taken leave of its sessions, when it is told to, on SIGTERM, and when the channel is
-closed: without its parent it takes nothing more. What a terminal or an administrator signals to the whole
-server, SIGINT and SIGHUP, is its parent's business.
+It ends, after it has taken leave of its sessions and of other hosts, when it is told to, on SIGTERM, and when
+the channel is closed: without its parent it takes nothing more. What a terminal or an administrator signals
+to the whole server, SIGINT and SIGHUP, is its parent's business.
 """
 
 import pickle
@@ -16,11 +16,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
@@ -213,7 +215,8 @@ class _Life:
         self._channel.say("ready")
 
     def _stop(self) -> None:
-        if self._reactor.running:
+        # The parent says so, or an administrator, or all that leads to a parent that died: the first counts.
+        with suppress(ReactorNotRunning):
             self._reactor.stop()
 
     def _parted(self) -> None:

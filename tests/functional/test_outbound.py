@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,20 @@ from tests.support.rehearsal import ServerTestCase, smtp, until
 reactor: Any = default_reactor
 THERE = "carol@outside.example"
 SILENT = Behaviour(answers={Stage.DOT: Deed.SILENCE})
+
+
+class TwoAtATime(dict[str, Any]):
+    """What a host says to RCPT: yes to two, too many to two more, nothing when one comes again, then yes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def get(self, address: str, otherwise: Any = None) -> Any:
+        self.asked.append(address)
+        return {3: "452 4.5.3 too many", 4: "452 4.5.3 too many", 5: Deed.SILENCE}.get(
+            len(self.asked), otherwise
+        )
 
 
 class OutboundTests(ServerTestCase):
@@ -143,7 +158,7 @@ class OutboundTests(ServerTestCase):
 
         return self.stage(story)
 
-    def test_what_it_breaks_off_another_begins_at_once(self) -> object:
+    def test_what_it_breaks_off_another_begins_soon(self) -> object:
         def story(server: ServerProcess) -> None:
             self.send(server, "broken off")
             (speaker,) = until(lambda: self.speakers(server), "who speaks")
@@ -155,13 +170,49 @@ class OutboundTests(ServerTestCase):
             assert not self.in_log(server, " delayed ")
             assert not self.in_log(server, "trouble")
 
+        return self.stage(story, Behaviour(answers={Stage.DATA: Deed.SILENCE}))
+
+    def test_what_it_breaks_off_behind_the_final_dot_is_in_doubt(self) -> object:
+        """The host may have it: another is in no hurry to say it again."""
+
+        def story(server: ServerProcess) -> None:
+            self.send(server, "in doubt")
+            (speaker,) = until(lambda: self.speakers(server), "who speaks")
+            until(lambda: "DATA" in self.host.commands, "the mail under way")
+            os.kill(speaker, signal.SIGTERM)
+            until(lambda: self.in_log(server, " delayed ", "scope=doubt", "broken off"), "the doubt")
+            assert self.host.commands.count("DATA") == 1
+            self.host.behaviour = Behaviour()
+            until(lambda: self.bodies() == ["in doubt"], "the next attempt")
+
         return self.stage(story, SILENT)
+
+    def test_what_a_host_has_answered_is_not_asked_again(self) -> object:
+        """Those who were too many for the first transaction are being offered in the second."""
+
+        def story(server: ServerProcess) -> None:
+            with smtp(server) as session:
+                session.sendmail(
+                    "alice@example.lan", [f"r{n}@outside.example" for n in range(4)], "x: y\r\n\r\n"
+                )
+            until(lambda: self.host.messages, "the first two")
+            (speaker,) = until(lambda: self.speakers(server), "who speaks")
+            os.kill(speaker, signal.SIGTERM)
+            until(lambda: len(self.in_log(server, " delayed ")) == 2, "what was said of the others")
+            until(lambda: self.in_log(server, " removed "), "the others", patience=20.0)
+            taken = sorted(one for mail in self.host.messages for one in mail.recipients)
+            assert taken == [f"r{n}@outside.example" for n in range(4)]
+
+        return self.stage(story, Behaviour(recipients=TwoAtATime()))
 
     def test_a_stop_waits_for_no_host_and_loses_nothing(self) -> object:
         def story(server: ServerProcess) -> None:
             self.send(server, *(f"n{n}" for n in range(10)))
             until(lambda: self.host.commands.count("DATA") >= 5, "mail under way")
+            begun, since = self.host.commands.count("DATA"), time.monotonic()
             assert server.stop() == 0
+            assert time.monotonic() - since < 9.0
+            assert self.host.commands.count("DATA") == begun, "nobody begins anew"
             assert not self.in_log(server, "trouble")
             self.host.behaviour = Behaviour()
             server.start()
@@ -170,6 +221,25 @@ class OutboundTests(ServerTestCase):
             assert server.stop() == 0
 
         return self.stage(story, SILENT)
+
+    def test_one_that_stands_still_does_not_hold_up_what_comes(self) -> object:
+        def story(server: ServerProcess) -> None:
+            self.send(server, "first")
+            until(lambda: self.host.messages, "the first")
+            (speaker,) = self.speakers(server)
+            os.kill(speaker, signal.SIGSTOP)
+            try:
+                for number in range(8):
+                    with smtp(server) as session:
+                        to = f"carol@n{number}.example"
+                        session.sendmail("alice@example.lan", [to], "x: y\r\n\r\n")
+                    time.sleep(2.0)
+                assert len(self.host.messages) > 1
+            finally:
+                os.kill(speaker, signal.SIGCONT)
+            until(lambda: len(self.host.messages) == 9, "all of it")
+
+        return self.stage(story)
 
     def test_a_server_that_dies_takes_its_speakers_with_it(self) -> object:
         """What nobody could record is not said."""

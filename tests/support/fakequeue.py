@@ -3,7 +3,7 @@
 Every answer comes in a later turn of a clock's (or at once, with none), as from a database's thread.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
@@ -110,9 +110,17 @@ class FakeQueue:
 
     async def next_due(self) -> float | None:
         # As a database's thread may: what changes while the answer is on its way is not in it.
-        seen = min((waits.due for waits in self._all() if not waits.taken), default=None)
+        seen = min(self._awaited(), default=None)
         await self._turn("next_due")
         return seen
+
+    def _awaited(self) -> Iterator[float]:
+        """When those fall due of whose message nobody is taken at their destination."""
+        for states in self.states.values():
+            taken = {one.address.domain for one, waits in states.items() if waits.taken}
+            for one, waits in states.items():
+                if one.address.domain not in taken:
+                    yield waits.due
 
     async def content(self, id: QueueID) -> IContent:
         await self._turn("content")

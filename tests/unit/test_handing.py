@@ -106,6 +106,22 @@ class HandingTests(TestCase):
         assert [len(batch) for batch in self.batches] == [1, 7]
         assert await own == ("own", b"x")
 
+    async def test_that_the_other_end_is_gone_is_told_before_who_waits_is_failed(self):
+        """Who is failed may want to go another way; and is failed whatever comes of the telling."""
+        inner, outer = way()
+        outlet, told = Outlet(reactor, outer), []
+
+        def closed():
+            told.append("closed")
+            raise ValueError("cannot be stopped twice")
+
+        outlet.closed = closed
+        asked = outlet.hand_over("one", b"").addErrback(lambda failure: told.append(failure.type))
+        inner.close()
+        await asked
+        assert told == ["closed", StorageTrouble]
+        await self.turn(lambda: len(self.flushLoggedErrors(ValueError)) == 1)
+
     async def test_octets_in_parts_arrive_as_one(self):
         outlet = self.outlet(self.batcher())
         assert await outlet.hand_over("one", b"head", b"", b"body") == ["one", 8]
@@ -189,8 +205,7 @@ class HandingTests(TestCase):
         await stopped
         await closed
         # Whether it was done before the end is open; that it is over is not.
-        assert asked.called
-        asked.addErrback(lambda failure: failure.trap(StorageTrouble))
+        await asked.addErrback(lambda failure: failure.trap(StorageTrouble))
         with pytest.raises(StorageTrouble):
             await outlet.hand_over("two", b"")
 

@@ -111,9 +111,19 @@ class TakingTests(TestCase):
                 await one
 
     async def test_a_bug_is_told_and_answered(self) -> None:
-        assert await self.outlet.hand_over("bug", b"") is None
+        assert await self.outlet.hand_over("bug", b"") is False
         assert len(self.flushLoggedErrors(KeyError)) == 1
         assert await self.outlet.hand_over("next", b"") == ["next", 0]
+
+    async def test_an_answer_that_cannot_be_spelled_closes_it(self) -> None:
+        asked = [self.ask("one"), self.ask("two")]
+        await self.turn(lambda: len(self.begun) == 2)
+        self.gates["one"].callback(object())
+        with pytest.raises(StorageTrouble):
+            await asked[0]
+        with pytest.raises(StorageTrouble):
+            await asked[1]
+        assert len(self.flushLoggedErrors(ValueError)) == 1
 
     async def test_what_is_no_frame_closes_it(self) -> None:
         waiting = self.ask("one")

@@ -15,7 +15,8 @@ A host that could not be spoken to lately goes last (:mod:`mailserver.net.failin
 is a choice, is in the journal with the seed it was drawn from.
 
 With :class:`~mailserver.net.exchangers.Exchangers` it delivers to the MX hosts, with
-:class:`~mailserver.net.exchangers.Smarthosts` to the smarthosts. The transmitter logs each attempt.
+:class:`~mailserver.net.exchangers.Smarthosts` to the smarthosts. Each attempt is noted where it is made
+(:mod:`mailserver.smtp.outbound`).
 
 Never raises for a delivery problem; a transmitter that does has a bug, which is logged, and counts as
 trouble with that host.
@@ -86,6 +87,8 @@ class MXCourier:
         self._failings = failings or Failings(lambda: 0.0)
         self._manner = manner or Manner()
         self._assurance = assurance
+        # What is not compared of an exchanger, the transmitter does not look at.
+        self._held_to = lru_cache(_HOSTS)(_held_to)
 
     async def deliver(
         self, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]
@@ -109,7 +112,12 @@ class MXCourier:
         told: dict[Recipient, Outcome] = {}
         waiting = recipients
         for exchanger in found.exchangers[: self._most]:
-            answers = await self._ask(exchanger, envelope, content, waiting)
+            try:
+                answers = await self._ask(exchanger, envelope, content, waiting)
+            except CancelledError:
+                if not told:
+                    raise
+                return told  # everybody has the answer of a better host
             for recipient, answer in answers.items():
                 told[recipient] = more_telling(told.get(recipient), answer)
             waiting = [recipient for recipient in waiting if another_host_may_help(answers[recipient])]
@@ -131,7 +139,7 @@ class MXCourier:
                 result = f"passed over: {demand.reply}"
                 journal.attempted(envelope.id, exchanger, result, 0.0, "", Demand(exchanger.security))
                 return dict.fromkeys(recipients, demand)
-            exchanger = _held_to(demand, exchanger)
+            exchanger = self._held_to(demand, exchanger)
         answers: dict[Recipient, Outcome] = {}
         try:
             answers = await self._transmitter.transmit(exchanger, envelope, content, recipients)
@@ -145,7 +153,7 @@ class MXCourier:
             answers |= dict.fromkeys(missing, trouble)
         if all([_is_silence(answer) for answer in answers.values()]):
             self._failings.failed(exchanger)
-        else:
+        elif any([answer.host for answer in answers.values()]):  # or else nobody knows who spoke
             self._failings.answered(exchanger)
         return answers
 
@@ -154,7 +162,6 @@ def _spoken_to(how: Manner, exchanger: Exchanger) -> Exchanger:
     return evolve(exchanger, security=how.security, login=how.login, lmtp=how.lmtp, roots=how.roots)
 
 
-@lru_cache(_HOSTS)  # what is not compared of an exchanger, the transmitter does not look at
 def _held_to(demand: Demand, exchanger: Exchanger) -> Exchanger:
     return evolve(exchanger, demand=demand)
 

@@ -18,6 +18,7 @@ original is that host's address, the alias is not known any more, and the mail g
 from collections.abc import Sequence
 
 from attrs import evolve, frozen
+from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from mailserver import journal
@@ -34,6 +35,7 @@ from mailserver.wire.trace import delivered_to
 __all__ = ["OutsideCourier"]
 
 _TROUBLE = Delayed(Scope.RECIPIENT, "this server's storage has trouble", "4.3.0")
+_BROKEN_OFF = Delayed(Scope.HOST, "broken off before a host was asked", "4.3.2")
 
 
 @implementer(ICourier)
@@ -56,12 +58,16 @@ class OutsideCourier:
         for recipient in recipients:
             groups.setdefault(self._alias(recipient), []).append(recipient)
         outcomes: dict[Recipient, Outcome] = {}
-        for alias, group in groups.items():
-            if alias is None:
-                outcomes |= await self.courier.deliver(envelope, content, group)
-            else:
-                outcomes |= await self._forward(alias, envelope, content, group)
-        return outcomes
+        try:
+            for alias, group in groups.items():
+                if alias is None:
+                    outcomes |= await self.courier.deliver(envelope, content, group)
+                else:
+                    outcomes |= await self._forward(alias, envelope, content, group)
+        except CancelledError:
+            if not outcomes:
+                raise
+        return {recipient: outcomes.get(recipient, _BROKEN_OFF) for recipient in recipients}
 
     async def _forward(
         self, alias: Address, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]

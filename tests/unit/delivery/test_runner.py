@@ -1,5 +1,6 @@
 """The runner, on a queue in memory and a clock that is turned by hand."""
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
@@ -254,6 +255,45 @@ class ScheduleTest(Base):
         assert len(world.queue.settled) == 1
         world.run(7)
         assert world.queue.removed == ["Q1"]
+        self.stop(world)
+
+    def test_who_falls_due_while_another_of_the_message_is_asked_for_is_not_overslept(self):
+        world = World()
+        answer = Deferred()
+        world.remote.answers["bob@far.example"] = answer
+        envelope = world.add("bob@far.example", "carol@far.example")
+        _, carol = envelope.recipients
+        world.queue.states[envelope.id][carol].due = START + 3
+        world.runner.start()
+        world.run(2)
+        assert world.remote.addresses() == ["bob@far.example"]
+        answer.callback(OK)
+        world.run(3)
+        assert world.remote.addresses() == ["bob@far.example", "carol@far.example"]
+        assert world.queue.removed == ["Q1"]
+        self.stop(world)
+
+    def test_what_the_administrator_rerouted_says_nothing_of_the_destination(self):
+        world = World()
+        world.runner.directions.rerouted = lambda to: world.local
+        world.local.answers["far.example"] = LATER
+        envelope = world.add("bob@far.example", "carol@far.example")
+        waits = world.queue.states[envelope.id][envelope.recipients[0]]
+        waits.waiting = evolve(waits.waiting, reroute="elsewhere:25")
+        world.runner.start()
+        world.run(1)
+        assert len(world.queue.settled) == 1
+        assert world.runner.destinations.told() == []
+        self.stop(world)
+
+    def test_trouble_of_our_own_says_nothing_of_the_destination(self):
+        world = World()
+        world.remote.answers["far.example"] = Delayed(Scope.DOUBT, "the process ended", "4.3.2")
+        world.add("bob@far.example")
+        world.runner.start()
+        world.run(1)
+        assert len(world.queue.settled) == 1
+        assert world.runner.destinations.told() == []
         self.stop(world)
 
     def test_what_comes_within_a_moment_is_found_together(self):
@@ -536,6 +576,37 @@ class StopTest(Base):
         by_name = {one.address.local: settlement for one, settlement in settlements.items()}
         assert by_name["bob"].next_attempt is None
         assert by_name["slow"].next_attempt is not None
+
+    def test_it_rests_and_what_is_under_way_goes_on(self):
+        world = World(remote=Window(1, 1))
+        answer = Deferred()
+        world.remote.answers["far.example"] = lambda: answer
+        for _ in range(3):
+            world.add("bob@far.example")
+        world.runner.start()
+        world.run(1)
+        world.runner.rest()
+        assert len(world.queue.released) == 2
+        answer.callback(OK)
+        world.add("bob@far.example")
+        world.runner.wake()
+        world.run(70)
+        assert len(world.remote.asked) == 1
+        assert world.queue.removed == ["Q1"]
+        self.stop(world)
+
+    def test_what_is_being_recorded_at_a_stop_is_recorded(self):
+        """Only who is still being asked is interrupted."""
+        world = World()
+        world.add("bob@far.example")
+        world.queue.delay = 3.0
+        world.runner.start()
+        world.run(7)  # taken, read, asked: being settled
+        assert len(world.remote.asked) == 1
+        assert world.queue.settled == []
+        self.stop(world, grace=0.5)
+        assert world.queue.removed == ["Q1"]
+        assert self.said("trouble") == []
 
     def test_stop_gives_back_what_is_parked_and_what_is_just_taken(self):
         world = World(remote=Window(1, 1))

@@ -17,7 +17,7 @@ from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.exchanger import Demand, Exchanger, Security
 from mailserver.model.outcome import Delayed, Delivered, Failed, Outcome, Scope
 from mailserver.smtp.outbound import Outbound
-from mailserver.smtp.plain import read_order, spell_transmission
+from mailserver.smtp.plain import read_host, read_request, spell_transmission
 from mailserver.smtp.transmitter import Transmission
 from mailserver.spool.content import MemoryContent
 
@@ -57,7 +57,8 @@ class FakeOutlet:
 
     def hand_over(self, facts: Any, *octets: bytes) -> "Deferred[Any]":
         asked: Deferred[Any] = Deferred(lambda _: None)
-        self.handed.append((*read_order(facts), b"".join(octets), asked))
+        host, envelope = read_request(facts)
+        self.handed.append((read_host(host), envelope, b"".join(octets), asked))
         return asked
 
     def finish(self) -> None:
@@ -155,11 +156,51 @@ class OutboundTests(SynchronousTestCase):
         self.send("a")
         assert (first.hosts(), second.hosts()) == (["a"], ["a"])
 
+    def test_one_that_does_not_answer_is_given_nothing_more(self) -> None:
+        """It stands still, or all of its hosts do."""
+        first, second = self.open(1), self.open(2)
+        for _ in range(3):
+            self.send("a")
+            self.clock.advance(4)
+        assert (first.hosts(), second.hosts()) == ([], ["a", "a", "a"])
+        self.send("a")
+        self.send("b")
+        assert (first.hosts(), second.hosts()) == (["a", "b"], ["a", "a", "a"])
+        self.clock.advance(4)
+        second.answer()
+        self.send("c")
+        self.clock.advance(4)
+        self.send("d")
+        assert (first.hosts(), second.hosts()) == (["a", "b", "d"], ["a", "a", "a", "c"])
+        self.clock.advance(10)
+        assert self.own.asked == []
+        self.send("a")
+        assert self.own.asked == ["a"]
+
+    def test_one_that_had_nothing_to_do_is_not_quiet(self) -> None:
+        outlet = self.open(1)
+        self.clock.advance(100)
+        self.send("a")
+        self.send("b")
+        assert outlet.hosts() == ["a", "b"]
+
     def test_what_is_known_of_hosts_is_bounded(self) -> None:
+        """Who was spoken to longest ago is forgotten first."""
         self.open(1)
         for number in range(10_010):
             self.send(f"h{number}")
+            if number == 9_000:
+                self.send("h0")
         assert len(self.outbound._homes) == 10_000
+        assert ("at h0", 25) in self.outbound._homes
+        assert ("at h1", 25) not in self.outbound._homes
+
+    def test_a_host_is_its_address_and_port(self) -> None:
+        first, second = self.open(1), self.open(2)
+        for port in (25, 26):
+            exchanger = Exchanger("mx", "192.0.2.1", port)
+            _ = Deferred.fromCoroutine(self.outbound.transmit(exchanger, ENVELOPE, CONTENT, (ANN,)))
+        assert (len(first.handed), len(second.handed)) == (1, 1)
 
     # --- the end of one
 
@@ -204,6 +245,22 @@ class OutboundTests(SynchronousTestCase):
         with pytest.raises(CancelledError):
             self.failureResultOf(sending).raiseException()
 
+    def test_failed_is_nothing_known(self) -> None:
+        """Whoever asks for it has words for that, and a pause."""
+        outlet = self.open(1)
+        sending = self.send()
+        outlet.handed[0][3].callback(False)
+        assert self.successResultOf(sending) == {}
+
+    def test_an_answer_that_makes_no_sense_is_doubt(self) -> None:
+        outlet = self.open(1)
+        for nonsense in ([[], True, "", ""], "x", [[["bounced", 1, 2, 3, 4, 5]] * 2, True, "", ""]):
+            sending = self.send()
+            outlet.handed[-1][3].callback(nonsense)
+            outcomes = self.successResultOf(sending)
+            assert {it.scope for it in outcomes.values()} == {Scope.DOUBT}
+            assert len(self.flushLoggedErrors()) == 1
+
     def test_cancelled_here(self) -> None:
         outlet = self.open(1)
         sending = self.send()
@@ -224,6 +281,11 @@ class OutboundTests(SynchronousTestCase):
             **{"id": "1B", "host": "mx", "address": "at mx", "preference": "0", "seconds": "1.500"},
             **{"result": "2 delivered: 250 there", "tls": "TLSv1.3 X verified", "policy": "verify (MTA-STS)"},
         }
+
+    def test_without_a_demand_it_is_what_is_configured(self) -> None:
+        self.send(security=Security.ENCRYPT)
+        (told,) = self.told("attempted")
+        assert str(told["policy"]) == "encrypt"
 
     def test_the_result_in_few_words(self) -> None:
         no = Failed(Scope.RECIPIENT, "550 no", "5.1.1", "mx", 550)
@@ -246,11 +308,12 @@ class OutboundTests(SynchronousTestCase):
         self.send()
         outlet.answer(tls="TLSv1.3 X verified")
         self.send()
+        outlet.answer(spoke=False)  # nobody answers: that says nothing of protection
+        assert self.told("downgraded") == []
+        self.send()
         outlet.answer(tls="TLSv1.3 X unverified", flaw="self-signed")
         self.send()
         outlet.answer()
-        self.send()
-        outlet.answer(spoke=False)
         falls = [(told["before"], told["now"], told["reason"]) for told in self.told("downgraded")]
         assert falls == [
             ("verified", "encrypted", "self-signed"),

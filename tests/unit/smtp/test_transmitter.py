@@ -455,22 +455,53 @@ class PlainTests(Loopback):
 
     @deferred
     async def test_cancelling_cuts_the_connection(self) -> None:
-        for stage in (Stage.GREETING, Stage.MAIL, Stage.DOT):
+        for stage in (Stage.GREETING, Stage.MAIL, Stage.DATA):
             host = self.host(Behaviour(answers={stage: Deed.SILENCE}))
             sending = Deferred.fromCoroutine(self.sent_to(host.port))
             while not host.connections:
                 await turn()
             await turn(20)
             sending.cancel()
-            try:
-                await sending
-                raise AssertionError("not cancelled")
-            except CancelledError:
-                pass
+            await self.assertFailure(sending, CancelledError)
             while host.visits:
                 await turn()
             assert not self.clock.getDelayedCalls()
         assert not self.attempts()
+
+    @deferred
+    async def test_cancelled_behind_the_final_dot_is_doubt(self) -> None:
+        for lmtp in (False, True):
+            host = self.host(Behaviour(answers={Stage.DOT: Deed.SILENCE}, lmtp=lmtp))
+            exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port, lmtp=lmtp)
+            outbound = Outbound(self.transmitter(), self.clock)
+            sending = Deferred.fromCoroutine(outbound.transmit(exchanger, ENVELOPE, Held(BODY), (A, B)))
+            while "DATA" not in host.commands:
+                await turn()
+            await turn(20)
+            sending.cancel()
+            outcomes = await sending
+            assert {(it.scope, it.status) for it in outcomes.values()} == {(Scope.DOUBT, "4.3.2")}
+            assert set(outcomes) == {A, B}
+            while host.visits:
+                await turn()
+            assert not self.clock.getDelayedCalls()
+
+    @deferred
+    async def test_cancelled_while_a_connection_is_reset(self) -> None:
+        """All is known of the message then."""
+        refuses = {"a@example.org": "550 5.1.1 nobody"}
+        host = self.host(Behaviour(recipients=refuses, answers={Stage.RSET: Deed.SILENCE}))
+        transmitter = Transmitter(reactor, self.clock, "mail.example.lan", standby=Standby(self.clock, 5.0))
+        exchanger = Exchanger("mx.example.org", "127.0.0.1", host.port)
+        sending = Deferred.fromCoroutine(
+            Outbound(transmitter, self.clock).transmit(exchanger, ENVELOPE, Held(BODY), (A,))
+        )
+        while "RSET" not in host.commands:
+            await turn()
+        sending.cancel()
+        assert isinstance((await sending)[A], Failed)
+        while host.visits:
+            await turn()
 
     @deferred
     async def test_cancelling_while_connecting(self) -> None:
