@@ -49,7 +49,6 @@ _MOVES = 5.0
 # Of a status of our own trouble, and without a host: it says nothing of the destination.
 _DIED = Delayed(Scope.DOUBT, "the process that spoke to the host ended before it answered", "4.3.2")
 
-
 _QUIET = 10.0
 """Seconds without an answer after which a process that has something to say is left out of what comes."""
 
