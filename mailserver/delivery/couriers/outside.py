@@ -67,7 +67,8 @@ class OutsideCourier:
         except CancelledError:
             if not outcomes:
                 raise
-        return {recipient: outcomes.get(recipient, _BROKEN_OFF) for recipient in recipients}
+            return {recipient: outcomes.get(recipient, _BROKEN_OFF) for recipient in recipients}
+        return outcomes
 
     async def _forward(
         self, alias: Address, envelope: Envelope, content: IContent, recipients: Sequence[Recipient]

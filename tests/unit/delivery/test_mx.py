@@ -213,6 +213,21 @@ def test_a_host_that_was_silent_goes_last_for_the_next_message():
     assert [host for host, _ in play([TAKEN, TAKEN], failings=failings)[1]] == ["mx2"]
 
 
+def test_what_nobody_knows_leaves_a_host_where_it_is():
+    """As when the process died that spoke to it."""
+    failings = Failings(lambda: 0.0)
+    play([REFUSES, TAKEN], failings=failings)
+    died = Delayed(Scope.DOUBT, "the process ended", "4.3.2")
+    play([died], failings=failings, hosts=1)
+    assert [host for host, _ in play([TAKEN, TAKEN], failings=failings)[1]] == ["mx2"]
+
+
+def test_broken_off_at_the_second_host_what_the_first_said_counts():
+    outcomes, asked = play([{ANN: TAKEN, BEN: GREY}, CancelledError()], (ANN, BEN))
+    assert outcomes == {ANN: TAKEN, BEN: GREY}
+    assert len(asked) == 2
+
+
 def test_a_host_that_spoke_keeps_its_place():
     failings = Failings(lambda: 0.0)
     for says in (BUSY, GREY, HOST_SAYS_NO):

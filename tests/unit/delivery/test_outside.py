@@ -1,6 +1,10 @@
 """What an alias sends outside: whose sender it bears, its mark against loops, and what is left alone."""
 
+from types import SimpleNamespace
+
+import pytest
 from attrs import define, field
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -10,7 +14,7 @@ from mailserver.domains.senders import Senders
 from mailserver.interfaces import IContent, ICourier
 from mailserver.model.address import NULL_SENDER
 from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
-from mailserver.model.outcome import Delayed, Delivered, Failed
+from mailserver.model.outcome import Delayed, Delivered, Failed, Scope
 from tests.support.fakequeue import BytesContent
 from tests.support.fakes import FakeDirectory, address
 
@@ -69,6 +73,24 @@ class OutsideTest(TestCase):
     async def test_at_hand(self):
         await self.deliver(recipient("rfc822;away@example.lan"), content=BytesContent(BODY))
         assert self.way.taken[0][1] == MARK + BODY
+
+    async def test_broken_off_between_two(self):
+        """What was said of the first counts; of the other, it is known that nobody was asked."""
+        asked = []
+
+        async def deliver(envelope, content, recipients):
+            asked.append(recipients)
+            if len(asked) > 1:
+                raise CancelledError
+            return dict.fromkeys(recipients, TAKEN)
+
+        self.courier = OutsideCourier(SimpleNamespace(deliver=deliver), self.courier.directory, self.senders)
+        one, other = recipient(), recipient("rfc822;away@example.lan", "erin@far.example")
+        first, second = await self.deliver(one, other)
+        assert first == TAKEN
+        assert (type(second), second.scope, second.status) == (Delayed, Scope.HOST, "4.3.2")
+        with pytest.raises(CancelledError):
+            await self.deliver(one)
 
     async def test_left_alone(self):
         for original in ("", "rfc822;dave@far.example", "rfc822;away@other.example", "x400;C=US", "rfc822;"):
