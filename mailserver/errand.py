@@ -15,7 +15,7 @@ __all__ = ["Errand"]
 
 
 class Errand:
-    """Runs a coroutine, which awaits Deferreds and nothing else, until it ends; maybe at once.
+    """Runs a coroutine, which awaits Deferreds and nothing else, until it ends.
 
     :param ended: called once, with what it returned, or with the :class:`Failure` that it raised. Must not
         raise.
@@ -29,6 +29,9 @@ class Errand:
         self._coroutine = coroutine
         self._ended = ended
         self._waiting: Deferred[Any] | None = None
+
+    def begin(self) -> None:
+        """Begin; it may end before this returns, so whoever wants to cancel it remembers it first."""
         self._go_on(None)
 
     def cancel(self) -> None:

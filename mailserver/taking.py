@@ -48,7 +48,7 @@ class Intake:
         self._clock: IReactorTime = reactor
         self._inlet = Inlet(handle)
         self._perform = perform
-        self._under_way: dict[int, Errand | None] = {}
+        self._under_way: dict[int, Errand] = {}
         self._answers: list[tuple[int, Any]] = []
         self._is_answering = False
         self._takes = True
@@ -80,8 +80,7 @@ class Intake:
 
     def _break_off(self) -> None:
         for work in list(self._under_way.values()):
-            if work is not None:
-                work.cancel()
+            work.cancel()
 
     # --- what the reactor calls
 
@@ -100,10 +99,9 @@ class Intake:
             self._look()
             return
         for number, facts, octets in pieces:
-            self._under_way[number] = None
             work = Errand(self._perform(facts, octets), partial(self._done, number))
-            if number in self._under_way:
-                self._under_way[number] = work
+            self._under_way[number] = work
+            work.begin()
 
     def doWrite(self) -> None:
         """There is room for answers again."""

@@ -89,14 +89,13 @@ class Runner:
         self._time = time
         self._running = False
         self._arrived = False
-        self._scanning = False
+        self._scanning: Errand | None = None
         self._last_look = -inf
         self._alarm: IDelayedCall | None = None
         self._begun: deque[Duty] = deque()
         self._beginning = False
         self._unrecorded = 0
-        self._scans: set[Deferred[None]] = set()
-        self._works: set[_Work] = set()
+        self._works: dict[_Work, Errand] = {}
         self._idle: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -107,12 +106,9 @@ class Runner:
     def wake(self) -> None:
         """Look soon: mail may have come. Cheap; may be called any number of times, and may be forgotten."""
         self._arrived = True
-        if not self._running or self._scanning:
-            return
-        self._scanning = True
-        scan = Deferred.fromCoroutine(self._scan())
-        self._scans.add(scan)
-        _ = scan.addBoth(self._scanned, scan)
+        if self._running and self._scanning is None:
+            self._scanning = scan = Errand(self._scan(), self._scanned)
+            scan.begin()
 
     def give_back(self) -> None:
         """Give back what is taken but not begun, and look again: what is wanted may have changed."""
@@ -134,14 +130,14 @@ class Runner:
         """
         self.rest()
         await self._wait_until_idle(grace)
-        for work in list(self._works):
+        for work, errand in list(self._works.items()):
             if work.is_attempting:
-                work.cancel()
+                errand.cancel()
         await self._wait_until_idle(_LAST_WORDS)
-        for scan in list(self._scans):
-            scan.cancel()
-        for work in list(self._works):
-            work.cancel()
+        if self._scanning is not None:
+            self._scanning.cancel()
+        for errand in list(self._works.values()):
+            errand.cancel()
 
     # --- looking ---
 
@@ -166,7 +162,7 @@ class Runner:
             wait = _AFTER_TROUBLE
         finally:
             # Nothing waits between the last look at _arrived and here, so no poke falls in between.
-            self._scanning = False
+            self._scanning = None
         # An earlier alarm stays: somebody may have been settled since next_due() looked.
         self._ring_in(wait if wait > 0 else _WHILE_FULL)
 
@@ -214,8 +210,8 @@ class Runner:
         try:
             while self._begun:
                 work = _Work(self._begun.popleft())
-                self._works.add(work)
-                work.errand = Errand(self._work(work), partial(self._worked, work))
+                errand = self._works[work] = Errand(self._work(work), partial(self._worked, work))
+                errand.begin()
         finally:
             self._beginning = False
 
@@ -306,14 +302,13 @@ class Runner:
 
     # --- what is under way ---
 
-    def _scanned(self, result: object, scan: "Deferred[None]") -> None:
-        self._scans.discard(scan)
+    def _scanned(self, result: object) -> None:
         if isinstance(result, Failure) and not result.check(CancelledError):
             journal.trouble("queue runner", result.getErrorMessage() or repr(result.value))
         self._look_idle()
 
     def _worked(self, work: "_Work", result: object) -> None:
-        self._works.discard(work)
+        del self._works[work]
         if isinstance(result, Failure) and not result.check(CancelledError):
             # The duty stays taken, so that nothing is delivered twice, until the next start.
             problem = result.getErrorMessage() or repr(result.value)
@@ -322,12 +317,16 @@ class Runner:
         self._look_idle()
 
     def _look_idle(self) -> None:
-        if self._idle is not None and not self._scans and not self._works:
+        if self._idle is not None and self._is_idle:
             self._idle.callback(None)
             self._idle = None
 
+    @property
+    def _is_idle(self) -> bool:
+        return self._scanning is None and not self._works
+
     async def _wait_until_idle(self, most: float) -> None:
-        if not self._scans and not self._works:
+        if self._is_idle:
             return
         self._idle = Deferred()
         try:
@@ -342,8 +341,3 @@ class _Work:
 
     duty: Duty
     is_attempting: bool = field(init=False, default=True)
-    errand: Errand | None = field(init=False, default=None)
-
-    def cancel(self) -> None:
-        if self.errand is not None:
-            self.errand.cancel()

@@ -460,11 +460,9 @@ class Session:
 
     def _wait(self, waiting: Awaitable[None]) -> None:
         self._busy = True
-        # Before it begins, for it may end at once.
         coroutine = waiting if isinstance(waiting, CoroutineType) else _coroutine(waiting)
-        errand = Errand(coroutine, self._finished)
-        if self._busy:
-            self._running = errand
+        self._running = errand = Errand(coroutine, self._finished)
+        errand.begin()
 
     def _failed(self, failure: Failure) -> None:
         if self._ended:

@@ -77,6 +77,13 @@ class OutboundTests(ServerTestCase):
                 found.add(pid)
         return found
 
+    def speaking(self, server: ServerProcess, body: str) -> int:
+        """Send a message to a host that will be silent; who is offering it there."""
+        self.send(server, body)
+        (speaker,) = until(lambda: self.speakers(server), "who speaks")
+        until(lambda: "DATA" in self.host.commands, "the mail under way")
+        return speaker
+
     def in_log(self, server: ServerProcess, *words: str) -> list[str]:
         lines = server.log.read_text().splitlines()
         return [line for line in lines if all(word in line for word in words)]
@@ -132,10 +139,7 @@ class OutboundTests(ServerTestCase):
 
     def test_one_that_dies_leaves_doubt_and_another_tries_again(self) -> object:
         def story(server: ServerProcess) -> None:
-            self.send(server, "twice at worst")
-            (speaker,) = until(lambda: self.speakers(server), "who speaks")
-            until(lambda: "DATA" in self.host.commands, "the mail under way")
-            os.kill(speaker, signal.SIGKILL)
+            os.kill(self.speaking(server, "twice at worst"), signal.SIGKILL)
             until(lambda: self.in_log(server, " delayed ", "scope=doubt", "4.3.2"), "the doubt")
             self.host.behaviour = Behaviour()
             until(lambda: self.host.messages, "the next attempt")
@@ -160,10 +164,7 @@ class OutboundTests(ServerTestCase):
 
     def test_what_it_breaks_off_another_begins_soon(self) -> object:
         def story(server: ServerProcess) -> None:
-            self.send(server, "broken off")
-            (speaker,) = until(lambda: self.speakers(server), "who speaks")
-            until(lambda: "DATA" in self.host.commands, "the mail under way")
-            os.kill(speaker, signal.SIGTERM)
+            os.kill(self.speaking(server, "broken off"), signal.SIGTERM)
             self.host.behaviour = Behaviour()
             until(lambda: self.bodies() == ["broken off"], "another")
             until(lambda: self.in_log(server, " removed "), "the end")
@@ -176,10 +177,7 @@ class OutboundTests(ServerTestCase):
         """The host may have it: another is in no hurry to say it again."""
 
         def story(server: ServerProcess) -> None:
-            self.send(server, "in doubt")
-            (speaker,) = until(lambda: self.speakers(server), "who speaks")
-            until(lambda: "DATA" in self.host.commands, "the mail under way")
-            os.kill(speaker, signal.SIGTERM)
+            os.kill(self.speaking(server, "in doubt"), signal.SIGTERM)
             until(lambda: self.in_log(server, " delayed ", "scope=doubt", "broken off"), "the doubt")
             assert self.host.commands.count("DATA") == 1
             self.host.behaviour = Behaviour()

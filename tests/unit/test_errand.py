@@ -13,7 +13,9 @@ from mailserver.errand import Errand
 def begun(coroutine: Coroutine[Any, Any, object]) -> tuple[Errand, list[Any]]:
     """An errand, and what has been told of its end."""
     ends: list[Any] = []
-    return Errand(coroutine, ends.append), ends
+    errand = Errand(coroutine, ends.append)
+    errand.begin()
+    return errand, ends
 
 
 async def adding(*terms: "Deferred[int]") -> int:
