@@ -5,14 +5,11 @@ from typing import Any
 from mailserver.config import Config
 from mailserver.net.tls import ClientTLS, Trust
 from mailserver.settings import deadlines
-from mailserver.smtp.standby import Standby
+from mailserver.smtp.standby import USUAL, Standby
 from mailserver.smtp.transmitter import Transmitter
 from mailserver.threads import Pool
 
 __all__ = ["build_transmitter"]
-
-_STANDBY = 5.0
-"""Seconds for which a connection to a mail host waits for another message."""
 
 
 def build_transmitter(reactor: Any, config: Config, chores: Pool) -> Transmitter:
@@ -27,7 +24,7 @@ def build_transmitter(reactor: Any, config: Config, chores: Pool) -> Transmitter
         ClientTLS(),
         deadlines(config),
         ClientTLS(Trust.PKIX),
-        Standby(reactor, _STANDBY),
+        Standby(reactor, USUAL),
     )
     transmitter.compute = chores.run
     return transmitter

@@ -31,6 +31,7 @@ from mailserver.interfaces import IContent, ITransmitter, StorageTrouble
 from mailserver.model.envelope import Envelope, Recipient
 from mailserver.model.exchanger import Demand, Exchanger, Level
 from mailserver.model.outcome import Delayed, Delivered, Outcome, Scope
+from mailserver.smtp import standby
 from mailserver.smtp.levels import Levels
 from mailserver.smtp.plain import read_transmission, spell_host, spell_request
 from mailserver.smtp.transmitter import Transmission, Transmitter
@@ -43,7 +44,7 @@ _MOST_HOMES = 10_000
 _MOST_SPELLED = 256
 """The hosts that are remembered in their spelling, with the roots that are trusted there."""
 
-_MOVES = 5.0
+_MOVES = standby.USUAL
 """Seconds without mail for it after which a host may have another process: no connection stands any more."""
 
 # Of a status of our own trouble, and without a host: it says nothing of the destination.

@@ -13,7 +13,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mailserver.smtp.client import Conversation
 
-__all__ = ["Standby"]
+__all__ = ["USUAL", "Standby"]
+
+USUAL = 5.0
+"""Seconds for which a connection to a mail host waits for another message."""
 
 
 @frozen(eq=False)
