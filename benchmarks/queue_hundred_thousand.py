@@ -28,6 +28,7 @@ from mailserver.rehearsal.hosts import MailHost
 from mailserver.rehearsal.server import ServerProcess, Site
 from mailserver.spool import opening
 from mailserver.spool.body import Sealed
+from mailserver.spool.claims import Claims
 from mailserver.spool.disk import Disk
 from mailserver.spool.writer import Store, Writer
 
@@ -47,7 +48,7 @@ def fill(directory: Path, waiting: int, due: int) -> None:
     now = time.time()
     opening.prepare(directory, Disk(), "", print)
     connection = opening.open_writer(directory)
-    writer = Writer(connection, Disk(), directory / opening.CONTENT, lambda changes: None, print)
+    writer = Writer(connection, Disk(), directory / opening.CONTENT, Claims(), lambda changes: None, print)
     for first in range(0, waiting + due, GROUP):
         numbers = range(first, min(first + GROUP, waiting + due))
         results = writer.perform([message(number, number >= waiting, now) for number in numbers])

@@ -185,6 +185,18 @@ class Duty:
 
 
 @frozen
+class Taking:
+    """What one look at the queue has brought.
+
+    :ivar left: the destinations for which something is due, or may be, that nobody has taken: because nothing
+        was to be taken for them, or because it would have been too much at once.
+    """
+
+    duties: Sequence[Duty]
+    left: frozenset[str] = frozenset()
+
+
+@frozen
 class Settlement:
     """What is to be recorded about one recipient after an attempt.
 
@@ -207,11 +219,17 @@ class IReport(Interface):
 class IQueue(Interface):
     """Where accepted mail waits: the delivering side's view.
 
-    A duty handed out by :meth:`take` is not handed out again until it is settled or released, or the
-    process ends. One process delivers.
+    A duty handed out by :meth:`take`, or on arrival, is not handed out again until it is settled or released,
+    or the process ends. One process delivers.
     """
 
-    async def take(now: float, full: frozenset[str], limit: int) -> list[Duty]:
+    on_arrival = Attribute(
+        """Called in the reactor's thread after a commit: with the duties of mail that it stored, which are
+        taken, so that each is to be settled or released; with none where something else has become due, and
+        such a call may be lost. ``None``: nobody wants them."""
+    )
+
+    async def take(now: float, full: frozenset[str], limit: int) -> Taking:
         """Up to ``limit`` duties due at ``now`` for destinations not in ``full``.
 
         Of each destination the longest due come first, and no destination's wealth of due mail keeps

@@ -77,6 +77,11 @@ class Destinations:
         now = self._seconds()
         return frozenset(name for name, trouble in self._troubles.items() if now < trouble.rests_until)
 
+    def rests(self, destination: str) -> bool:
+        """Whether it is one of :meth:`resting`."""
+        trouble = self._troubles.get(destination)
+        return trouble is not None and self._seconds() < trouble.rests_until
+
     def trouble(self, destination: str) -> Trouble | None:
         """What is the matter there, if anything is known to be."""
         return self._troubles.get(destination)

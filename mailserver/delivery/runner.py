@@ -1,11 +1,15 @@
 """The queue runner: takes what is due, has it delivered, and has it recorded.
 
 The database knows what is due when; here are only the duties under way and a bounded hand of those that
-come next (:mod:`mailserver.delivery.slots`). A *scan* takes duties until the queue has no more for
-destinations that are not full. It is made when somebody pokes (:meth:`Runner.wake`), when the next
-recipient falls due, when a slot becomes free for mail that had to be left, and in any case once a minute: a
-poke may be lost (law 2), and clocks may be set. Pokes during a scan make it go on; none is forgotten. Looks
-are 3 ms apart, so that what comes together is found together.
+come next (:mod:`mailserver.delivery.slots`). Mail that has just been stored comes here by itself
+(:meth:`Runner.arrived`), and is given back where older mail of its destination may wait in the queue
+(:mod:`mailserver.delivery.backlog`), where there is no room for it, or where nobody can be spoken to.
+
+All else is found by a *scan*, which takes duties until the queue has no more for destinations that are not
+full. It is made when somebody pokes (:meth:`Runner.wake`), when the next recipient falls due, when a slot
+becomes free for mail that had to be left, and in any case once a minute: a poke may be lost (law 2), and
+clocks may be set. Pokes during a scan make it go on; none is forgotten. Looks are 3 ms apart, so that what
+comes together is found together.
 
 Where a host there spoke to us a duty's slot is free at once, and what was said is recorded behind it, so
 that no connection waits for the disk. Elsewhere, and where much waits to be recorded, as on a disk that is
@@ -21,7 +25,7 @@ wrong with one duty ends that duty only. :mod:`mailserver.delivery.attempt` and
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 
@@ -33,6 +37,7 @@ from twisted.python.failure import Failure
 
 from mailserver import journal
 from mailserver.delivery.attempt import Couriers, Rerouted, Router, attempt, unreadable
+from mailserver.delivery.backlog import Backlog
 from mailserver.delivery.destinations import Destinations, went_well
 from mailserver.delivery.recording import Recorder
 from mailserver.delivery.slots import Place, Slots
@@ -87,6 +92,7 @@ class Runner:
         self._recorder = recorder
         self._slots = slots
         self._time = time
+        self._backlog = Backlog()
         self._running = False
         self._arrived = False
         self._scanning: Errand | None = None
@@ -110,10 +116,21 @@ class Runner:
             self._scanning = scan = Errand(self._scan(), self._scanned)
             scan.begin()
 
+    def arrived(self, duties: Sequence[Duty]) -> None:
+        """Begin what has come, or look for what is due (:attr:`mailserver.interfaces.IQueue.on_arrival`)."""
+        is_to_look = not duties
+        for duty in duties:
+            if not self._running:
+                self._queue.release(duty)  # the first scan finds it, or the next start
+            elif not self._welcome(duty):
+                is_to_look = True
+        if is_to_look:
+            self.wake()
+
     def give_back(self) -> None:
         """Give back what is taken but not begun, and look again: what is wanted may have changed."""
         for duty in self._slots.clear():
-            self._queue.release(duty)
+            self._release(duty)
         self.wake()
 
     def rest(self) -> None:
@@ -121,7 +138,7 @@ class Runner:
         self._running = False
         self._silence()
         for duty in self._slots.clear():
-            self._queue.release(duty)
+            self._release(duty)
 
     async def stop(self, grace: float) -> None:
         """Rest; wait up to ``grace`` seconds for what is under way, then interrupt it.
@@ -156,28 +173,50 @@ class Runner:
             wait = _LONGEST_SLEEP if due is None else due - self._time.now()
         except StorageTrouble as trouble:
             journal.trouble("the queue cannot be read", trouble, again=f"{_AFTER_TROUBLE:.0f}s")
-            wait = _AFTER_TROUBLE
+            wait = self._after_trouble()
         except Exception as problem:
             journal.trouble("the queue's scan", repr(problem), again=f"{_AFTER_TROUBLE:.0f}s")
-            wait = _AFTER_TROUBLE
+            wait = self._after_trouble()
         finally:
             # Nothing waits between the last look at _arrived and here, so no poke falls in between.
             self._scanning = None
         # An earlier alarm stays: somebody may have been settled since next_due() looked.
         self._ring_in(wait if wait > 0 else _WHILE_FULL)
 
+    def _after_trouble(self) -> float:
+        self._backlog.lose()
+        return _AFTER_TROUBLE
+
     async def _take_all(self) -> None:
         while self._running:
             full = self._slots.full() | self.destinations.resting()
-            duties = await self._queue.take(self._time.now(), full, _BATCH)
-            for duty in duties:
-                place = self._slots.offer(duty) if self._running else Place.AWAY
-                if place is Place.NOW:
-                    self._begin(duty)
-                elif place is Place.AWAY:
-                    self._queue.release(duty)
-            if len(duties) < _BATCH:
+            self._backlog.look()
+            taking = await self._queue.take(self._time.now(), full, _BATCH)
+            self._backlog.looked(taking.left)
+            for duty in taking.duties:
+                self._place(duty, self._slots.offer(duty) if self._running else Place.AWAY)
+            if len(taking.duties) < _BATCH:
                 return  # that was all; what has come since has poked
+
+    def _welcome(self, duty: Duty) -> bool:
+        """Begin mail that has just come, unless older mail goes first; whether no look is needed for it."""
+        name = duty.destination
+        goes_behind = name in self._backlog or self.destinations.rests(name)
+        place = Place.AWAY if goes_behind else self._slots.offer(duty, is_fresh=True)
+        self._place(duty, place)
+        # Where it is full, the end of what is under way there has somebody look.
+        return place is not Place.AWAY or self._slots.is_full(name)
+
+    def _place(self, duty: Duty, place: Place) -> None:
+        if place is Place.NOW:
+            self._begin(duty)
+        elif place is Place.AWAY:
+            self._release(duty)
+
+    def _release(self, duty: Duty) -> None:
+        """Give a duty back: it is still due."""
+        self._queue.release(duty)
+        self._backlog.add(duty.destination)
 
     def _ring_in(self, wait: float) -> None:
         """Have the next scan in ``wait`` seconds, or when it is due already, whichever is first."""
@@ -222,7 +261,7 @@ class Runner:
             work.is_attempting = False
             if not outcomes:
                 # Broken off before anything was known: by a stop, also of a process that spoke for us.
-                self._queue.release(duty)
+                self._release(duty)
                 self._ring_in(_AFTER_BREAKING_OFF)
                 return
             well = went_well(outcomes)
@@ -277,7 +316,7 @@ class Runner:
         """Nobody could be spoken to there; its mail is due again in so many seconds."""
         self.destinations.failed(destination, error, seconds)
         for parked in self._slots.withdraw(destination):
-            self._queue.release(parked)
+            self._release(parked)
 
     async def _attempt(self, duty: Duty) -> tuple[IContent | None, dict[Recipient, Outcome]]:
         try:
@@ -297,7 +336,7 @@ class Runner:
         begun, more = self._slots.leave(duty)
         if begun is not None:
             self._begin(begun)
-        if more:
+        if more and self._backlog:
             self.wake()
 
     # --- what is under way ---

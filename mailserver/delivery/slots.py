@@ -57,17 +57,28 @@ class Window:
         busy = {name for name, count in self._under_way.items() if count >= self.slots(name)}
         return busy | self._parked.keys() | self._away
 
-    def offer(self, duty: Duty) -> Place:
-        """Give a duty that was just taken its place."""
+    def is_full(self, destination: str) -> bool:
+        """Whether it is one of :meth:`full`."""
+        return self._is_full(destination) or destination in self._away
+
+    def offer(self, duty: Duty, is_fresh: bool = False) -> Place:
+        """Give a duty its place.
+
+        :param is_fresh: it has just come, and was not taken for a destination that is not full. Such mail of
+            one destination takes no more of the hand than what it leaves for others.
+        """
         name = duty.destination
-        if name not in self._parked and self._has_slot(name):
+        parked = self._parked.get(name)
+        if parked is None and self._has_slot(name):
             self._begin(name)
             return Place.NOW
-        if self._parked_count < self._hand:
+        room = self._hand - self._parked_count
+        if room > (len(parked) if is_fresh and parked else 0):
             self._parked.setdefault(name, deque()).append(duty)
             self._parked_count += 1
             return Place.PARKED
-        self._away.add(name)
+        if not self._is_full(name):
+            self._away.add(name)
         return Place.AWAY
 
     def leave(self, destination: str) -> tuple[Duty | None, bool]:
@@ -161,14 +172,18 @@ class Slots:
         """The destinations for which nothing more is to be taken."""
         return frozenset(self._local.full() | self._remote.full())
 
-    def offer(self, duty: Duty) -> Place:
-        """Give a duty that was just taken its place."""
+    def is_full(self, destination: str) -> bool:
+        """Whether it is one of :meth:`full`."""
+        return self._local.is_full(destination) or self._remote.is_full(destination)
+
+    def offer(self, duty: Duty, is_fresh: bool = False) -> Place:
+        """Give a duty its place: see :meth:`Window.offer`."""
         name = duty.destination
         window = self._home.get(name)
         if window is None:
             # A bare <postmaster> has no domain and lives here (RFC 5321 §4.1.1.3).
             window = self._local if not name or self._is_local(name) else self._remote
-        place = window.offer(duty)
+        place = window.offer(duty, is_fresh)
         if place is not Place.AWAY:
             self._home[name] = window
         return place

@@ -96,7 +96,7 @@ class Back:
         slots = Slots(self._stays_here, local=Window(200, 100), remote=Window(500, 20, first=5))
         self._runner = Runner(storage.spool, self._directions, self._recorder, slots, self._time)
         self._runner.hasten = self._hasten
-        storage.spool.on_arrival = self._runner.wake
+        storage.spool.on_arrival = self._runner.arrived
 
     def _stays_here(self, domain: str) -> bool:
         """Whether mail for a domain goes to mailboxes here, and no other server can be slow with it."""

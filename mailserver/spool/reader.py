@@ -17,12 +17,11 @@ waiting.
 
 import json
 import sqlite3
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
-from math import inf
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -30,32 +29,16 @@ from attrs import evolve, frozen
 
 from mailserver.interfaces import Duty
 from mailserver.model.envelope import Envelope, QueueID, Recipient
+from mailserver.spool.claims import Claims, Pair
 from mailserver.spool.orders import EVERYTHING
 from mailserver.spool.recent import Recent
 from mailserver.spool.rows import ENVELOPE_COLUMNS, RECIPIENT_COLUMNS, read_envelope, read_waiting
+from mailserver.spool.taken import Taken
 from mailserver.spool.trouble import Damage, as_trouble, is_damage
 
-__all__ = ["Reader", "Stored", "Taken"]
+__all__ = ["Reader", "Stored"]
 
 T = TypeVar("T")
-
-
-@frozen
-class Taken:
-    """Where a taken duty stands in the database: what is needed to settle it.
-
-    :ivar message: the message's number.
-    :ivar file: of its content, if it is large.
-    :ivar numbers: of its recipients, by value.
-    :ivar message_id: of the message, empty where it has none.
-    :ivar since: when it was taken.
-    """
-
-    message: int
-    file: str | None
-    numbers: dict[Recipient, list[int]]
-    message_id: str = ""
-    since: float = inf
 
 
 @frozen
@@ -67,6 +50,8 @@ class Stored:
     file: str | None
 
 
+# BEGIN alone does not begin it.
+_BEGIN_SNAPSHOT = "SELECT 1 FROM pause LIMIT 1"
 _PAUSED = "SELECT name FROM pause"
 _DUE_DESTINATIONS = "SELECT name FROM destination WHERE due <= ? ORDER BY due"
 _DUE = f"""
@@ -114,16 +99,21 @@ _SMALL = 16 * 1024
 class Reader:
     """Performs the jobs of a :class:`~mailserver.threads.Batcher`, in its thread.
 
+    :param claims: what is taken; who stores mail may claim it.
     :param complain: told, in this thread, of each damage met.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, recent: Recent, complain: Callable[[Exception], None]
+        self,
+        connection: sqlite3.Connection,
+        recent: Recent,
+        claims: Claims,
+        complain: Callable[[Exception], None],
     ) -> None:
         self._connection = connection
         self._recent = recent
         self._complain = complain
-        self._busy: defaultdict[str, set[int]] = defaultdict(set)  # messages taken, by destination
+        self._claims = claims
         self._damaged: set[int] = set()
         self._turns: dict[str, int] = {}
         self._turn = count(1)
@@ -141,24 +131,29 @@ class Reader:
 
     # --- duties
 
-    def take(self, now: float, full: frozenset[str], limit: int) -> list[tuple[Duty, Taken]]:
+    def take(
+        self, now: float, full: frozenset[str], limit: int
+    ) -> tuple[list[tuple[Duty, Taken]], frozenset[str]]:
         """As :meth:`mailserver.interfaces.IQueue.take`, with where each duty stands."""
         duties: list[tuple[Duty, Taken]] = []
         with self._snapshot():
-            lanes = deque(self._lane(name, now) for name in self._in_turn(now) if name not in full)
+            due = self._in_turn(now)
+            left = {name for name in due if name in full and self._is_due(name, now)}
+            lanes = deque((name, self._lane(name, now)) for name in due if name not in full)
             try:
                 while lanes and len(duties) < limit:
-                    duty = self._next(lanes[0])
+                    duty = self._next(lanes[0][1])
                     if duty is None:
                         lanes.popleft()
                     else:
                         duties.append(duty)
                         lanes.rotate(-1)
             finally:
-                for lane in lanes:
+                for _, lane in lanes:
                     lane.close()  # an open cursor would keep the snapshot, and the write-ahead log, alive
+            left.update(name for name, _ in lanes)
             self._fetch(duties)
-        return duties
+        return duties, frozenset(left)
 
     def seize(self, hold: str, after: int, limit: int) -> tuple[list[tuple[Duty, Taken]], int, int | None]:
         """Take what is held for this very reason and nobody has taken, of up to ``limit`` messages.
@@ -174,7 +169,7 @@ class Reader:
                 for (destination,) in self._connection.execute(
                     _HELD_DESTINATIONS, (message, hold)
                 ).fetchall():
-                    if message in self._busy.get(destination, ()):
+                    if message in self._claims.of(destination):
                         taken += 1
                     elif message not in self._damaged:
                         duty = self._duty(
@@ -184,13 +179,9 @@ class Reader:
                             duties.append(duty)
         return duties, taken, messages[-1] if len(messages) == limit else None
 
-    def forget(self, taken: Sequence[tuple[str, int]]) -> None:
-        """These are taken no more: pairs of a destination and a message's number."""
-        for destination, message in taken:
-            busy = self._busy.get(destination, set())
-            busy.discard(message)
-            if not busy:
-                self._busy.pop(destination, None)
+    def forget(self, taken: Sequence[Pair]) -> None:
+        """These are taken no more."""
+        self._claims.drop(taken)
 
     def _next(self, lane: Generator[tuple[Duty, Taken], None, None]) -> tuple[Duty, Taken] | None:
         try:
@@ -227,7 +218,7 @@ class Reader:
     def _due(self, query: str, destination: str, now: float) -> Generator[tuple[Duty, Taken], None, None]:
         with closing(self._connection.execute(query, (destination, now))) as rows:
             for message, *row in rows:
-                if message in self._busy.get(destination, ()) or message in self._damaged:
+                if message in self._claims.of(destination) or message in self._damaged:
                     continue
                 duty = self._duty(message, destination, partial(self._read_due, row, now))
                 if duty is not None:
@@ -245,7 +236,7 @@ class Reader:
             self._damaged.add(message)
             self._complain(Damage(f"message number {message} cannot be read and is left out: {error!r}"))
             return None
-        self._busy[destination].add(message)
+        self._claims.add(destination, message)
         return duty
 
     def _read_due(self, row: Sequence[Any], now: float, message: int, destination: str) -> tuple[Duty, Taken]:
@@ -326,9 +317,13 @@ class Reader:
                     best = own
         return best
 
+    def _is_due(self, destination: str, now: float) -> bool:
+        earliest = self._earliest(destination, now)
+        return earliest is not None and earliest <= now
+
     def _earliest(self, destination: str, due: float) -> float | None:
         """When the first recipient there falls due that is neither taken nor damaged."""
-        busy = self._busy.get(destination, set()) | self._damaged
+        busy = self._claims.of(destination) | self._damaged
         if not busy:
             return due
         with closing(self._connection.execute(_TIMES, (destination,))) as times:
@@ -348,6 +343,8 @@ class Reader:
     def _snapshot(self) -> Iterator[None]:
         self._connection.execute("BEGIN")
         try:
+            self._connection.execute(_BEGIN_SNAPSHOT).fetchone()
+            self._claims.heed()
             yield
         finally:
             if self._connection.in_transaction:

@@ -49,20 +49,23 @@ from mailserver.interfaces import (
     IReport,
     Settlement,
     StorageTrouble,
+    Taking,
 )
 from mailserver.model.envelope import Envelope, QueueID, Recipient
 from mailserver.spool import opening, schema
 from mailserver.spool.body import Sealed
 from mailserver.spool.checkpoints import Checkpoints
+from mailserver.spool.claims import Claims, Pair
 from mailserver.spool.content import FileContent, MemoryContent
 from mailserver.spool.disk import Disk
 from mailserver.spool.entrance import FILE_THREADS, Entrance
 from mailserver.spool.history import History
-from mailserver.spool.orders import NoSuchMessage, StandingOrders, read_requests
+from mailserver.spool.orders import EVERYTHING, NoSuchMessage, StandingOrders, read_requests
 from mailserver.spool.plain import read_message
-from mailserver.spool.reader import Reader, Taken
+from mailserver.spool.reader import Reader
 from mailserver.spool.recent import Recent
 from mailserver.spool.schema import SpoolUnusable
+from mailserver.spool.taken import Taken
 from mailserver.spool.trouble import as_trouble, is_damage
 from mailserver.spool.writer import Changes, Job, Order, Recall, Settle, Store, Writer
 from mailserver.threads import Batcher, Busy, CallFromThread
@@ -73,6 +76,7 @@ T = TypeVar("T")
 
 _DAY = 86_400.0
 _STEP_BACK = 60.0
+_MOST_ENDED = 1000
 _MUTE = 60.0
 _PATIENCE = 10.0
 
@@ -89,8 +93,8 @@ class Spool(Entrance):
     :param memory: octets of recent messages kept at hand.
     """
 
-    on_arrival: Callable[[], None] | None = None
-    """Called in the reactor's thread after each commit that made something due. Calls may be lost."""
+    on_arrival: Callable[[Sequence[Duty]], None] | None = None
+    """As :attr:`mailserver.interfaces.IQueue.on_arrival`."""
 
     on_orders: Callable[[StandingOrders], None] = staticmethod(lambda orders: None)
     """Called in the reactor's thread with the orders that stand from now on."""
@@ -115,7 +119,8 @@ class Spool(Entrance):
         self._recent = Recent(memory)
         self._connections: list[sqlite3.Connection] = []
         self._taken: dict[tuple[QueueID, str], Taken] = {}
-        self._ended: list[tuple[str, int]] = []  # taken no more, which the reader does not know yet
+        self._claims = Claims()
+        self._ended: list[Pair] = []  # taken no more, which the reader does not know yet
         self._latest = 0.0  # the latest time that take() was told
         self._told: dict[str, float] = {}
 
@@ -139,12 +144,12 @@ class Spool(Entrance):
         self._connections.append(writing)
         reading = schema.connect(self._directory / opening.DATABASE)
         self._connections.append(reading)
-        self._reader = Reader(reading, self._recent, self._complain)
+        self._reader = Reader(reading, self._recent, self._claims, self._complain)
         self._orders = read_requests(writing)
         copying = opening.open_checkpointer(self._directory)
         self._connections.append(copying)
         self._checkpoints = Checkpoints(copying, self._complain)
-        writer = Writer(writing, self._disk, self._contents, self._committed, self._complain)
+        writer = Writer(writing, self._disk, self._contents, self._claims, self._committed, self._complain)
         writer.checkpoints = self._checkpoints
         return writer
 
@@ -203,16 +208,14 @@ class Spool(Entrance):
 
     # --- those who deliver
 
-    async def take(self, now: float, full: frozenset[str], limit: int) -> list[Duty]:
+    async def take(self, now: float, full: frozenset[str], limit: int) -> Taking:
         """As :meth:`mailserver.interfaces.IQueue.take`."""
         if now < self._latest - _STEP_BACK:
             await self._submit(Recall(now, now + self._longest_wait))
             self._latest = now
         self._latest = max(self._latest, now)
-        found = await self._ask(lambda: self._reader.take(now, full, limit))
-        for duty, taken in found:
-            self._taken[duty.envelope.id, duty.destination] = taken
-        return [duty for duty, _ in found]
+        found, left = await self._ask(lambda: self._reader.take(now, full, limit))
+        return Taking(self._note(found), left)
 
     async def next_due(self) -> float | None:
         """As :meth:`mailserver.interfaces.IQueue.next_due`."""
@@ -275,9 +278,7 @@ class Spool(Entrance):
         The duties are settled or released as those of :meth:`take` are.
         """
         found, busy, last = await self._ask(lambda: self._reader.seize(hold, after, limit))
-        for duty, taken in found:
-            self._taken[duty.envelope.id, duty.destination] = taken
-        return [duty for duty, _ in found], busy, last
+        return self._note(found), busy, last
 
     def changed(self, id: QueueID) -> None:
         """The envelope of this message is not what it was: it is read anew."""
@@ -336,8 +337,27 @@ class Spool(Entrance):
             self._checkpoint()
         if self.history is not None:
             self.history.finished(changes.stories)
-        if (changes.stored or changes.due) and self.on_arrival is not None:
-            self.on_arrival()
+        self._hand_out(self._note(changes.fresh))
+        if changes.due and self.on_arrival is not None:
+            self.on_arrival(())
+
+    def _hand_out(self, fresh: Sequence[Duty]) -> None:
+        """Have those delivered that nothing forbids; the others are given back."""
+        paused = self._orders.paused
+        go: list[Duty] = []
+        stay: list[Duty] = []
+        for duty in fresh:
+            waits = self.on_arrival is None or EVERYTHING in paused or duty.destination in paused
+            (stay if waits else go).append(duty)
+        self._forget(stay)
+        if go and self.on_arrival is not None:
+            self.on_arrival(go)
+
+    def _note(self, found: Sequence[tuple[Duty, Taken]]) -> list[Duty]:
+        """These are taken."""
+        for duty, taken in found:
+            self._taken[duty.envelope.id, duty.destination] = taken
+        return [duty for duty, _ in found]
 
     def _checkpoint(self) -> None:
         with suppress(RuntimeError):  # it has stopped: whoever closes the database makes the last one
@@ -353,6 +373,11 @@ class Spool(Entrance):
             taken = self._taken.pop((duty.envelope.id, duty.destination), None)
             if taken is not None:
                 self._ended.append((duty.destination, taken.message))
+        if len(self._ended) >= _MOST_ENDED:
+            # Nobody has asked for anything meanwhile.
+            ended, self._ended = self._ended, []
+            with suppress(RuntimeError):  # it has stopped, and is asked nothing more
+                _ = self._reading.submit(lambda: self._reader.forget(ended))
 
     def _complain(self, error: Exception) -> None:
         """In a thread."""

@@ -23,6 +23,7 @@ from mailserver.model.outcome import Delivered
 from mailserver.spool import schema
 from mailserver.spool.body import Sealed
 from mailserver.spool.checkpoints import Checkpoints, checkpoint
+from mailserver.spool.claims import Claims, Pair
 from mailserver.spool.disk import Disk
 from mailserver.spool.entrance import HOLD
 from mailserver.spool.orders import NoSuchMessage, Rule, StandingOrders, read_requests, read_rules
@@ -34,6 +35,7 @@ from mailserver.spool.rows import (
     spell_address,
 )
 from mailserver.spool.story import Story, find_message_id
+from mailserver.spool.taken import Taken, fresh_duties
 from mailserver.spool.trouble import as_trouble
 
 __all__ = ["Changes", "Job", "Order", "Recall", "Settle", "Store", "Writer", "recall"]
@@ -97,10 +99,12 @@ Job = Store | Settle | Order | Recall
 class Changes:
     """What one transaction, now durable, has changed.
 
+    :ivar fresh: the duties of what was stored, which are taken.
     :ivar orders: those that stand from now on; ``None``: as before.
     """
 
     stored: list[tuple[Envelope, bytes | None]] = field(factory=list)
+    fresh: list[tuple[Duty, Taken]] = field(factory=list)
     settled: list[Settle] = field(factory=list)
     removed: list[tuple[QueueID, str | None]] = field(factory=list)
     destinations: set[str] = field(factory=set)
@@ -112,6 +116,7 @@ class Changes:
     def add(self, other: "Changes") -> None:
         """Take in what a job of the transaction has changed."""
         self.stored.extend(other.stored)
+        self.fresh.extend(other.fresh)
         self.settled.extend(other.settled)
         self.removed.extend(other.removed)
         self.destinations.update(other.destinations)
@@ -197,6 +202,7 @@ class Writer:
     """Performs the jobs of a :class:`~mailserver.threads.Batcher`, in its thread.
 
     :param contents: where the files of large contents are.
+    :param claims: where what is stored is claimed.
     :param committed: told, in this thread, of the changes of each transaction once they are durable.
     :param complain: told, in this thread, of each error that is not one job's own.
     :ivar checkpoints: asked before each transaction whether the log is too long.
@@ -209,12 +215,14 @@ class Writer:
         connection: sqlite3.Connection,
         disk: Disk,
         contents: Path,
+        claims: Claims,
         committed: Callable[[Changes], None],
         complain: Callable[[Exception], None],
     ) -> None:
         self._connection = connection
         self._disk = disk
         self._contents = contents
+        self._claims = claims
         self._committed = committed
         self._complain = complain
         self._rules: tuple[Rule, ...] | None = None  # unknown: to be read
@@ -223,6 +231,7 @@ class Writer:
         """Do all jobs in one transaction; what each results in, or the trouble, for each."""
         results: list[Any] = []
         changes = Changes()
+        claimed: list[Pair] = []
         try:
             self._shorten_log()
             self._connection.execute("BEGIN IMMEDIATE")
@@ -233,8 +242,11 @@ class Writer:
                 _refresh(self._connection, destination)
             if any(isinstance(job, Order) for job in jobs):
                 changes = evolve(changes, orders=read_requests(self._connection))
+            claimed = [(duty.destination, taken.message) for duty, taken in changes.fresh]
+            self._claims.claim(claimed)
             self._connection.execute("COMMIT")
         except Exception as error:
+            self._claims.renounce(claimed)
             self._complain(error)
             self._rules = None
             self._roll_back()
@@ -344,11 +356,14 @@ class Writer:
         rows.messages.append((number, *envelope_row(envelope), content.file, message_id))
         if octets is not None:
             rows.contents.append((number, crc32(octets), octets))
-        rows.recipients.extend(
-            recipient_row(number, n, each, job.due, self._hold(envelope, each))
-            for n, each in enumerate(envelope.recipients)
-        )
+        held = set()
+        for n, each in enumerate(envelope.recipients):
+            hold = self._hold(envelope, each)
+            if hold is not None:
+                held.add(n)
+            rows.recipients.append(recipient_row(number, n, each, job.due, hold))
         changes.stored.append((envelope, octets))
+        changes.fresh.extend(fresh_duties(number, envelope, held, content.file, message_id or "", job.due))
         changes.destinations.update(recipient.address.domain for recipient in envelope.recipients)
 
     def _hold(self, envelope: Envelope, recipient: Recipient) -> str | None:

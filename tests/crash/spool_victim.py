@@ -70,7 +70,7 @@ async def store_for_ever(spool, say):
 
 async def settle_for_ever(spool, say):
     while True:
-        duties = await spool.take(time.time(), frozenset({REPORTS}), 5)
+        duties = (await spool.take(time.time(), frozenset({REPORTS}), 5)).duties
         if not duties:
             await spool.next_due()
         for duty in duties:
@@ -99,7 +99,7 @@ async def audit(spool, directory, said):
         for word in ("stored", "settling", "settled", "reported", "abandoned")
     )
     here, about, files = set(), set(), set()
-    for duty in await spool.take(time.time() + 1, frozenset(), 1_000_000):
+    for duty in (await spool.take(time.time() + 1, frozenset(), 1_000_000)).duties:
         message = duty.envelope
         content = await spool.content(message.id)
         octets = b""

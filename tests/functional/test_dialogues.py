@@ -89,7 +89,7 @@ class DialogueTests(TestCase):
     async def _stored(self) -> list[tuple[str, list[str], bytes]]:
         """What is in the spool, oldest first; the spool is empty then."""
         duties = []
-        while more := await self.spool.take(time.time() + 1, frozenset(), 1000):
+        while more := (await self.spool.take(time.time() + 1, frozenset(), 1000)).duties:
             duties += more
         stored: dict[str, tuple[str, list[str], bytes]] = {}
         for duty in sorted(duties, key=lambda duty: duty.envelope.id):

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
-from mailserver.interfaces import Duty, IContent, IQueue, IReport, Settlement, StorageTrouble, Waiting
+from mailserver.interfaces import Duty, IContent, IQueue, IReport, Settlement, StorageTrouble, Taking, Waiting
 from mailserver.model.envelope import Envelope, QueueID, Recipient
 
 __all__ = ["BytesContent", "FakeQueue"]
@@ -58,6 +58,7 @@ class FakeQueue:
     def __init__(
         self, clock: Clock | None = None, delay: float = 0.001, longest_wait: float = 86400.0
     ) -> None:
+        self.on_arrival = None
         self.clock = clock
         self.delay = delay
         self.longest_wait = longest_wait
@@ -89,24 +90,41 @@ class FakeQueue:
         for one in envelope.recipients:
             self._index.setdefault(one.address.domain, {})[envelope.id] = None
 
-    async def take(self, now: float, full: frozenset[str], limit: int) -> list[Duty]:
+    async def take(self, now: float, full: frozenset[str], limit: int) -> Taking:
         await self._turn("take")
         self.takes += 1
         if now < self._latest - 60:
             for waits in self._all():
                 waits.due = now if waits.due > now + self.longest_wait else waits.due
         self._latest = now
-        lanes = [self._lane(name, now) for name in self._index if name not in full]
+        left = {name for name in self._index if name in full and any(self._lane(name, now))}
+        lanes = {name: self._lane(name, now) for name in self._index if name not in full}
         duties: list[Duty] = []
         while lanes and len(duties) < limit:
-            for lane in list(lanes):
-                duty = next(lane, None)
-                if duty is None:
-                    lanes.remove(lane)
-                elif len(duties) < limit:
-                    duties.append(duty)
-                    self._mark(duty, True)
-        return duties
+            for name, lane in list(lanes.items()):
+                if len(duties) < limit:
+                    duty = next(lane, None)
+                    if duty is None:
+                        del lanes[name]
+                    else:
+                        duties.append(duty)
+                        self._mark(duty, True)
+        return Taking(duties, frozenset(left | lanes.keys()))
+
+    def arrive(self, *envelopes: Envelope) -> None:
+        """Say that these have come, as the commit that has added them does."""
+        duties = [
+            Duty(
+                envelope,
+                name,
+                tuple(Waiting(one) for one in envelope.recipients if one.address.domain == name),
+            )
+            for envelope in envelopes
+            for name in dict.fromkeys(one.address.domain for one in envelope.recipients)
+        ]
+        for duty in duties:
+            self._mark(duty, True)
+        self.on_arrival(duties)
 
     async def next_due(self) -> float | None:
         # As a database's thread may: what changes while the answer is on its way is not in it.

@@ -134,7 +134,7 @@ class SpoolTestCase(TestCase):
 
     async def take(self, full=(), limit=100, now=None):
         now = self.clock.seconds() if now is None else now
-        return await self.spool.take(now, frozenset(full), limit)
+        return (await self.spool.take(now, frozenset(full), limit)).duties
 
     async def octets(self, id) -> bytes:
         content = await self.spool.content(id)

@@ -84,6 +84,7 @@ class World:
             lambda name: name == "here.example", local or Window(250, 250), remote or Window(500, 20)
         )
         self.runner = Runner(self.queue, directions, self.recorder, slots, time)
+        self.queue.on_arrival = self.runner.arrived
         self.count = 0
 
     def now(self):
@@ -101,6 +102,12 @@ class World:
         envelope = Envelope(QueueID(f"Q{self.count}"), origin, recipients, client, self.now())
         self.queue.add(envelope, content)
         return envelope
+
+    def arrive(self, *addresses):
+        """One message for each."""
+        envelopes = [self.add(address) for address in addresses]
+        self.queue.arrive(*envelopes)
+        return envelopes
 
     def run(self, seconds, step=0.5):
         self.clock.pump([0.001] * 20)
@@ -732,4 +739,151 @@ class UnrecordedTest(Base):
         world.run(1)
         assert len(world.remote.addresses()) == 1
         self.recorded.callback(None)
+        self.stop(world)
+
+
+class ArrivalTest(Base):
+    """Mail that has just been stored, and what goes before it."""
+
+    def world(self, **facts):
+        world = World(**facts)
+        world.runner.start()
+        world.run(1)
+        self.takes = world.queue.takes
+        return world
+
+    def test_it_is_delivered_without_being_looked_for(self):
+        world = self.world()
+        world.queue.arrive(world.add("bob@here.example", "carol@far.example", "dave@far.example"))
+        world.clock.advance(0.001)  # its content is there
+        assert world.local.addresses() == ["bob@here.example"]
+        assert world.remote.addresses() == ["carol@far.example", "dave@far.example"]
+        world.clock.advance(0.001)
+        assert len(world.queue.settled) == 2
+        assert world.queue.takes == self.takes
+        self.stop(world)
+
+    def test_more_than_fits_is_parked_and_delivered_in_order(self):
+        world = self.world(remote=Window(500, 3, hand=40))
+        names = [f"u{n}@far.example" for n in range(20)]
+        world.arrive(*names)
+        assert world.queue.released == []
+        world.run(1)
+        assert world.remote.addresses() == names
+        assert world.queue.takes == self.takes
+        self.stop(world)
+
+    def test_what_finds_no_room_is_found_later_and_what_comes_then_goes_behind_it(self):
+        world = self.world(remote=Window(500, 1, hand=4))
+        first = [f"u{n}@far.example" for n in range(9)]
+        holding = world.remote.answers["u0@far.example"] = Deferred()
+        world.arrive(*first)
+        assert len(world.queue.released) == 6, "one begins, two have places in the hand"
+        world.arrive("late@far.example", "bob@here.example")
+        world.clock.advance(0.001)
+        world.clock.advance(0.001)
+        assert world.queue.takes == self.takes, "there is nothing to be looked for yet"
+        assert world.remote.addresses() == ["u0@far.example"]
+        assert world.local.addresses() == ["bob@here.example"]
+        holding.callback(OK)
+        world.run(1)
+        assert world.remote.addresses() == [*first, "late@far.example"]
+        assert not world.queue.envelopes
+        takes = world.queue.takes
+        world.arrive("again@far.example")
+        world.run(1)
+        assert world.remote.addresses()[-1] == "again@far.example"
+        assert world.queue.takes == takes, "nothing is left behind"
+        self.stop(world)
+
+    def test_before_the_first_look_what_waited_goes_first(self):
+        world = World()
+        world.add("old@far.example")
+        world.arrive("early@far.example")
+        assert world.remote.addresses() == []
+        world.runner.start()
+        world.arrive("new@far.example")
+        assert world.remote.addresses() == []
+        world.run(1)
+        assert world.remote.addresses() == ["old@far.example", "early@far.example", "new@far.example"]
+        self.stop(world)
+
+    def test_where_the_queue_could_not_be_read_nothing_goes_first(self):
+        world = self.world()
+        world.queue.failures["take"] = 1
+        world.add("old@far.example")
+        world.runner.wake()
+        world.run(1)
+        world.arrive("new@far.example")
+        assert world.remote.addresses() == []
+        world.run(11)
+        assert world.remote.addresses() == ["old@far.example", "new@far.example"]
+        self.stop(world)
+
+    def test_where_nobody_can_be_spoken_to_it_waits_with_the_others(self):
+        world = self.world()
+        world.remote.answers["dead.example"] = LATER
+        world.arrive("one@dead.example")
+        world.run(1)
+        world.arrive("two@dead.example", "three@dead.example")
+        world.run(2)
+        assert world.remote.addresses() == ["one@dead.example"]
+        world.remote.answers.clear()
+        world.run(70)
+        assert sorted(world.remote.addresses()[1:]) == [
+            "one@dead.example",
+            "three@dead.example",
+            "two@dead.example",
+        ]
+        self.stop(world)
+
+    def test_parked_mail_of_a_dead_destination_is_given_back_and_found(self):
+        world = self.world(remote=Window(500, 1, hand=40))
+        world.remote.answers["dead.example"] = LATER
+        world.arrive("one@dead.example", "two@dead.example")
+        world.run(1)
+        assert [duty.waiting[0].recipient.address.local for duty in world.queue.released] == ["two"]
+        world.remote.answers.clear()
+        world.run(70)
+        assert len(world.queue.removed) == 2
+        self.stop(world)
+
+    def test_what_is_given_back_for_the_administrator_is_taken_again(self):
+        world = self.world(remote=Window(500, 1, hand=40))
+        holding = world.remote.answers["u0@far.example"] = Deferred()
+        world.arrive("u0@far.example", "u1@far.example")
+        world.runner.give_back()
+        world.run(1)
+        holding.callback(OK)
+        world.run(1)
+        assert world.remote.addresses() == ["u0@far.example", "u1@far.example"]
+        self.stop(world)
+
+    def test_a_call_with_none_is_a_poke(self):
+        world = self.world()
+        world.add("bob@here.example")
+        world.runner.arrived(())
+        world.run(1)
+        assert world.local.addresses() == ["bob@here.example"]
+        self.stop(world)
+
+    def test_what_comes_while_it_stops_is_given_back(self):
+        world = self.world()
+        self.stop(world)
+        world.arrive("bob@here.example")
+        assert len(world.queue.released) == 1
+        assert world.local.addresses() == []
+        assert not world.clock.getDelayedCalls()
+
+    def test_who_falls_due_is_not_forgotten_when_nothing_is_looked_for(self):
+        """Delayed mail, with mail that comes all the time and never gives a reason to look."""
+        world = self.world()
+        world.remote.answers["slow@far.example"] = Delayed(
+            Scope.RECIPIENT, "450 later", "4.2.0", "mx.example", 450
+        )
+        world.arrive("slow@far.example")
+        for n in range(70):
+            world.arrive(f"u{n}@far.example")
+            world.run(1)
+        assert world.remote.addresses().count("slow@far.example") == 2
         self.stop(world)

@@ -71,6 +71,21 @@ def test_local_and_remote_do_not_wait_for_each_other():
     assert slots.leave(duty("here"))[0].destination == ""
 
 
+def test_what_comes_leaves_room_for_others():
+    window = Window(size=1, each=1, hand=8)
+    assert window.offer(duty("a"), is_fresh=True) is Place.NOW
+    places = [window.offer(duty("a", n), is_fresh=True) for n in range(6)]
+    assert places == [Place.PARKED] * 4 + [Place.AWAY] * 2
+    places = [window.offer(duty("b", n), is_fresh=True) for n in range(4)]
+    assert places == [Place.PARKED] * 2 + [Place.AWAY] * 2
+    places = [window.offer(duty("c", n)) for n in range(3)]
+    assert places == [Place.PARKED] * 2 + [Place.AWAY]
+    assert window.offer(duty("d"), is_fresh=True) is Place.AWAY
+    assert window.is_full("d")
+    assert [window.leave("a")[1], window.leave("a")[1], window.leave("b")[1]] == [False] * 3
+    assert window.leave("c") == (duty("a", 1), True), "the hand is half empty: who was turned away may come"
+
+
 def test_clear_gives_back_what_was_parked():
     slots = Slots(lambda name: False, Window(1, 1), Window(1, 1))
     slots.offer(duty("a"))
@@ -94,18 +109,24 @@ def test_a_reload_does_not_move_what_is_under_way():
     st.integers(1, 4),
     st.integers(1, 3),
     st.integers(0, 4),
-    st.lists(st.one_of(st.sampled_from("abc"), st.integers(0, 9)), max_size=60),
+    st.lists(st.one_of(st.sampled_from("abcABC"), st.integers(0, 9)), max_size=60),
 )
 def test_whatever_comes_and_goes_nothing_is_lost_and_nothing_exceeded(size, each, hand, moves):
-    """A letter: a duty for that destination is taken, unless it is full; a number: one under way ends."""
+    """A letter: a duty for that destination is taken, unless it is full, or comes; a number: one ends."""
     window = Window(size, each, hand)
     under_way, parked = [], []
     for number, move in enumerate(moves):
         if isinstance(move, str):
-            if move in window.full():
+            name, is_fresh = move.lower(), move.isupper()
+            if not is_fresh and name in window.full():
                 continue
-            one = duty(move, number)
-            place = window.offer(one)
+            assert window.is_full(name) == (name in window.full())
+            one = duty(name, number)
+            own = sum(other.destination == name for other in parked)
+            room = hand - len(parked)
+            place = window.offer(one, is_fresh)
+            assert place is not Place.PARKED or not is_fresh or own < room
+            assert place is not Place.AWAY or name in window.full()
             if place is Place.NOW:
                 under_way.append(one)
             elif place is Place.PARKED:

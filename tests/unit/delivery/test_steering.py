@@ -98,10 +98,11 @@ class StateTests(SteeringTests):
             self.clock.advance(1)
             await self.say(verb, ids=[envelope.id], **request)
             pokes = []
-            self.spool.on_arrival = lambda pokes=pokes: pokes.append(1)
+            self.spool.on_arrival = pokes.append
             self.clock.advance(1)
             await self.settle(duty, DELAYED, self.clock.seconds() + HOUR)
-            assert pokes == [1]
+            assert pokes == [()]
+            self.spool.on_arrival = None
             (again,) = await self.take()
             assert again.envelope.id == envelope.id
             await self.settle(again, DELAYED, self.clock.seconds() + HOUR)

@@ -9,6 +9,7 @@ from mailserver.model.envelope import Envelope, Origin, Recipient
 from mailserver.spool import opening, schema
 from mailserver.spool.body import Sealed
 from mailserver.spool.checkpoints import Checkpoints, checkpoint
+from mailserver.spool.claims import Claims
 from mailserver.spool.disk import Disk
 from mailserver.spool.writer import Store, Writer
 from tests.support.spooling import temporary
@@ -27,7 +28,7 @@ class CheckpointTests(SynchronousTestCase):
         self.addCleanup(self.writing.close)
         self.addCleanup(self.copying.close)
         contents = self.directory / opening.CONTENT
-        self.writer = Writer(self.writing, Disk(), contents, lambda _: None, self.complaints.append)
+        self.writer = Writer(self.writing, Disk(), contents, Claims(), lambda _: None, self.complaints.append)
         self.number = 0
 
     def commit(self, count=1):

@@ -23,11 +23,11 @@ class HastenTests(SpoolTestCase):
             ("c@two.example", SILENT),
         ]:
             await self.store(name)
-            (duty,) = await self.spool.take(self.clock.seconds(), frozenset(), 10)
+            (duty,) = await self.take(limit=10)
             recipient = duty.waiting[0].recipient
             await self.spool.settle(duty, {recipient: Settlement(outcome, self.clock.seconds() + 3600)}, ())
         hasten = partial(orders.hasten, destination="one.example", now=self.clock.seconds())
         assert (await self.spool.order(partial(hasten, limit=10))).recipients == 1
         assert (await self.spool.order(partial(hasten, limit=10))).recipients == 0
-        (duty,) = await self.spool.take(self.clock.seconds(), frozenset(), 10)
+        (duty,) = await self.take(limit=10)
         assert [str(one.recipient.address) for one in duty.waiting] == ["a@one.example"]

@@ -15,6 +15,7 @@ from mailserver.model.envelope import Envelope, Origin, QueueID, Recipient
 from mailserver.model.outcome import Delayed, Delivered, Failed, Scope
 from mailserver.spool import opening, schema
 from mailserver.spool.body import Sealed
+from mailserver.spool.claims import Claims
 from mailserver.spool.disk import Disk
 from mailserver.spool.reader import Reader
 from mailserver.spool.recent import Recent
@@ -48,12 +49,15 @@ class SpoolMachine(RuleBasedStateMachine):
         self.writing = opening.open_writer(self.directory)
         self.reading = schema.connect(self.directory / opening.DATABASE)
         contents = self.directory / opening.CONTENT
-        self.writer = Writer(self.writing, Disk(), contents, self.committed, self.complaints.append)
-        self.reader = Reader(self.reading, Recent(0), self.complaints.append)
+        claims = Claims()
+        self.writer = Writer(self.writing, Disk(), contents, claims, self.committed, self.complaints.append)
+        self.reader = Reader(self.reading, Recent(0), claims, self.complaints.append)
 
     def committed(self, changes):
         for envelope, _ in changes.stored:
             self.about[envelope.id] = envelope
+        for duty, place in changes.fresh:
+            self.taken[duty.envelope.id, duty.destination] = duty, place
         self.removed = {id for id, _ in changes.removed}
 
     def disconnect(self):
@@ -101,8 +105,12 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(full=st.frozensets(st.sampled_from(DOMAINS), max_size=2), limit=st.integers(1, 6))
     def take(self, full, limit):
         expected = self.due(full)
-        duties = self.reader.take(self.now, full, limit)
+        duties, left = self.reader.take(self.now, full, limit)
         assert len(duties) == min(limit, len(expected))
+        rest = expected.keys() - {(duty.envelope.id, duty.destination) for duty, _ in duties}
+        assert left >= {destination for _, destination in rest}
+        assert left <= full or len(duties) == limit
+        assert left & full == {destination for _, destination in self.due(frozenset())} & full
         if len(duties) >= len({destination for _, destination in expected}):
             assert {duty.destination for duty, _ in duties} == {destination for _, destination in expected}
         for duty, place in duties:

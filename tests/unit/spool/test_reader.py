@@ -11,6 +11,7 @@ from mailserver.model.address import NULL_SENDER, Address
 from mailserver.model.envelope import Envelope, Origin, Recipient
 from mailserver.spool import opening, schema
 from mailserver.spool.body import Sealed
+from mailserver.spool.claims import Claims
 from mailserver.spool.disk import Disk
 from mailserver.spool.reader import Reader
 from mailserver.spool.recent import Recent
@@ -57,8 +58,10 @@ class ManyTests(SynchronousTestCase):
         self.writing = Watched(opening.open_writer(directory))
         self.reading = Watched(schema.connect(directory / opening.DATABASE))
         self.recent = Recent(10_000_000)
-        self.writer = Writer(self.writing, Disk(), directory, self.changes.append, self.complaints.append)
-        self.reader = Reader(self.reading, self.recent, self.complaints.append)
+        self.writer = Writer(
+            self.writing, Disk(), directory, Claims(), self.changes.append, self.complaints.append
+        )
+        self.reader = Reader(self.reading, self.recent, Claims(), self.complaints.append)
         self.addCleanup(self.writing.close)
         self.addCleanup(self.reading.close)
 
@@ -66,7 +69,7 @@ class ManyTests(SynchronousTestCase):
         assert self.writer.perform(stores) == [None] * len(stores)
 
     def take(self):
-        taken = self.reader.take(2.0, frozenset(), 100)
+        taken, _ = self.reader.take(2.0, frozenset(), 100)
         return {duty.envelope.id: (duty, place) for duty, place in taken}
 
     def settles(self, taken, outcome=DELIVERED, next_attempt=None):
@@ -106,7 +109,7 @@ class ManyTests(SynchronousTestCase):
             store("B", "a@x.example", "b@x.example", "c@y.example"),
             store("C", "c@x.example", octets=b"Message-ID: <c@x>\r\n\r\n"),
         )
-        duties = self.reader.take(2.0, frozenset(), 100)
+        duties, _ = self.reader.take(2.0, frozenset(), 100)
         found = sorted(
             (duty.envelope.id, duty.destination, [one.recipient.address.local for one in duty.waiting])
             for duty, _ in duties

@@ -4,6 +4,7 @@ import errno
 import os
 import sqlite3
 import stat
+from functools import partial
 
 import pytest
 from attrs import evolve
@@ -22,6 +23,7 @@ from mailserver.interfaces import (
 )
 from mailserver.model.address import Address
 from mailserver.model.envelope import Origin, Recipient
+from mailserver.spool import orders, store
 from mailserver.spool.body import SMALL, WINDOW
 from tests.support.spooling import ALICE, DELAYED, DELIVERED, FAILED, SpoolTestCase, rcpt
 
@@ -138,7 +140,7 @@ class StoringTests(SpoolTestCase):
 
     async def test_the_wake_up_comes_in_the_reactor_thread_once_a_group(self):
         calls = []
-        self.spool.on_arrival = lambda: calls.append(1)
+        self.spool.on_arrival = calls.append
         waiting = [Deferred.fromCoroutine(self.store("bob@example.org")) for _ in range(20)]
         for each in waiting:
             await each
@@ -485,6 +487,106 @@ class SettlingTests(SpoolTestCase):
                 await each
         assert len(handed) == 100
         assert len(set(handed)) == 100
+
+
+class ArrivalTests(SpoolTestCase):
+    """Mail that has just been stored goes to delivery by itself."""
+
+    async def test_it_is_as_if_it_had_been_taken(self):
+        fresh = []
+        self.spool.on_arrival = fresh.extend
+        one = await self.store("a@x.example", "b@y.example", "c@x.example", "a@x.example")
+        two = await self.store("d@x.example", content=LARGE)
+        assert await self.take() == []
+        assert await self.spool.next_due() is None
+        found = [(d.envelope, d.destination, [w.recipient.address.local for w in d.waiting]) for d in fresh]
+        assert found == [
+            (one, "x.example", ["a", "c", "a"]),
+            (one, "y.example", ["b"]),
+            (two, "x.example", ["d"]),
+        ]
+        assert await self.octets(two.id) == LARGE
+        self.spool.release(fresh[0])
+        assert await self.take() == [fresh[0]]
+        for duty in fresh:
+            await self.settle(duty, DELIVERED)
+        await self.reopen()
+        assert await self.take() == []
+        assert self.contents() == []
+
+    async def test_a_report_comes_so_as_well(self):
+        await self.store("a@x.example")
+        (duty,) = await self.take()
+        calls = []
+        self.spool.on_arrival = calls.append
+        await self.settle(duty, FAILED, reports=[self.report("alice@example.lan")])
+        assert [[d.destination for d in duties] for duties in calls] == [["example.lan"]]
+        assert await self.take() == []
+
+    async def test_what_is_delayed_waits_as_any_other(self):
+        fresh = []
+        self.spool.on_arrival = fresh.extend
+        await self.store("a@x.example")
+        await self.settle(fresh[0], DELAYED, self.clock.seconds() + 60)
+        assert await self.spool.next_due() == self.clock.seconds() + 60
+        self.clock.advance(60)
+        (again,) = await self.take()
+        assert [each.attempts for each in again.waiting] == [1]
+
+    async def test_what_is_held_is_not_handed_out(self):
+        await self.spool.order(partial(orders.add_rule, field="recipient", value="a@x.example", now=1.0))
+        fresh = []
+        self.spool.on_arrival = fresh.extend
+        await self.store("a@x.example", "b@x.example")
+        await self.store("a@x.example")
+        assert [[str(each.recipient.address) for each in duty.waiting] for duty in fresh] == [["b@x.example"]]
+        await self.settle(fresh[0], DELIVERED)
+        (held,), _, _ = await self.spool.seize("rule 1: recipient a@x.example", 1, 10)
+        assert [str(each.recipient.address) for each in held.waiting] == ["a@x.example"]
+
+    async def test_what_is_paused_is_given_back(self):
+        fresh = []
+        self.spool.on_arrival = fresh.extend
+        for name in ("x.example", "*"):
+            await self.spool.order(partial(orders.pause, name=name, now=1.0))
+            await self.store("a@x.example")
+        assert fresh == []
+        assert await self.take() == []
+        await self.spool.order(partial(orders.resume, name="*"))
+        assert len(await self.take()) == 2
+
+    async def test_nothing_is_handed_out_twice_while_somebody_looks(self):
+        """Scans among commits, and duties given back: each message is somebody's once at a time."""
+        handed, back = [], []
+
+        def arrived(duties):
+            for duty in duties:
+                (handed if len(handed) % 3 else back).append(duty.envelope.id)
+                if duty.envelope.id in back:
+                    self.spool.release(duty)
+
+        self.spool.on_arrival = arrived
+        for _ in range(20):
+            storing = [Deferred.fromCoroutine(self.store("a@x.example", "b@y.example")) for _ in range(10)]
+            handed += [duty.envelope.id for duty in await self.take()]
+            await self.spool.next_due()
+            for each in storing:
+                await each
+        handed += [duty.envelope.id for duty in await self.take(limit=1000)]
+        assert await self.take() == []
+        assert len(handed) == 400
+        assert {handed.count(id) for id in handed} == {2}
+
+    async def test_what_has_ended_is_forgotten_although_nobody_asks(self):
+        fresh = []
+        self.spool.on_arrival = fresh.extend
+        self.patch(store, "_MOST_ENDED", 10)
+        for _ in range(25):
+            await self.store("a@x.example")
+            await self.settle(fresh.pop(), DELIVERED)
+        assert len(self.spool._ended) < 10
+        assert await self.spool.next_due() is None
+        assert self.spool._claims.of("x.example") == set()
 
 
 class ClockTests(SpoolTestCase):

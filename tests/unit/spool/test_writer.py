@@ -10,6 +10,7 @@ from mailserver.model.address import NULL_SENDER, Address
 from mailserver.model.envelope import Envelope, Origin, Recipient
 from mailserver.spool import opening, orders
 from mailserver.spool.body import Sealed
+from mailserver.spool.claims import Claims
 from mailserver.spool.disk import Disk
 from mailserver.spool.writer import Order, Store, Writer
 from tests.support.spooling import temporary
@@ -43,6 +44,7 @@ class WriterTests(SynchronousTestCase):
         self.contents = self.directory / opening.CONTENT
         self.complaints = []
         self.changes = []
+        self.claims = Claims()
         opening.prepare(self.directory, Disk(), "stamp", self.complaints.append)
         self.connection = opening.open_writer(self.directory)
         self.addCleanup(self.connection.close)
@@ -52,6 +54,7 @@ class WriterTests(SynchronousTestCase):
             connection or self.connection,
             Disk(),
             self.contents,
+            self.claims,
             self.changes.append,
             self.complaints.append,
         )
@@ -88,6 +91,21 @@ class WriterTests(SynchronousTestCase):
         assert writer.perform([store("A", "a"), Order(add), store("B", "b")]) == [None, 1, None]
         states = self.connection.execute("SELECT state FROM recipient ORDER BY message").fetchall()
         assert states == [("waiting",), ("held",)]
+
+    def test_what_is_stored_is_claimed_and_renounced_where_its_commit_fails(self):
+        connection = RefusingConnection(self.connection, sqlite3.OperationalError("disk I/O error"))
+        writer = self.writer(connection)
+        writer.perform([store("A", "a"), store("B", "b")])
+        self.claims.heed()
+        assert self.claims.of("x.example") == set()
+        connection.error = None
+        # One that fails by itself uses no number.
+        results = writer.perform([store("C", "c"), store("D", "d", "\ud800"), store("E", "e")])
+        assert [result is None for result in results] == [True, False, True]
+        assert [duty.envelope.id for duty, _ in self.changes[0].fresh] == ["C", "E"]
+        self.claims.heed()
+        numbers = {number for (number,) in self.connection.execute("SELECT number FROM message")}
+        assert self.claims.of("x.example") == numbers
 
     def test_a_commit_that_fails_fails_all_and_the_next_works(self):
         (self.contents / "FILE").write_bytes(b"\r\n")
