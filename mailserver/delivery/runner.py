@@ -336,8 +336,12 @@ class Runner:
         begun, more = self._slots.leave(duty)
         if begun is not None:
             self._begin(begun)
-        if more and self._backlog:
+        if self._backlog and (more or self._may_take(duty.destination)):
             self.wake()
+
+    def _may_take(self, destination: str) -> bool:
+        """Whether something may wait for a destination that is not full: it may just have earned a slot."""
+        return destination in self._backlog and not self._slots.is_full(destination)
 
     # --- what is under way ---
 

@@ -796,6 +796,18 @@ class ArrivalTest(Base):
         assert world.queue.takes == takes, "nothing is left behind"
         self.stop(world)
 
+    def test_a_slot_that_was_just_earned_has_somebody_look(self):
+        world = self.world(remote=Window(500, 3, hand=1, first=1))
+        holding = world.remote.answers["u0@far.example"] = Deferred()
+        world.arrive("u0@far.example", "u1@far.example", "x1@other.example", "x2@other.example")
+        assert len(world.queue.released) == 1, "the hand is full"
+        world.run(0.1)
+        assert world.remote.addresses() == ["u0@far.example", "x1@other.example", "x2@other.example"]
+        holding.callback(OK)
+        world.run(1)
+        assert not world.queue.envelopes
+        self.stop(world)
+
     def test_before_the_first_look_what_waited_goes_first(self):
         world = World()
         world.add("old@far.example")
