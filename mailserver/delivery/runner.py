@@ -173,25 +173,25 @@ class Runner:
             wait = _LONGEST_SLEEP if due is None else due - self._time.now()
         except StorageTrouble as trouble:
             journal.trouble("the queue cannot be read", trouble, again=f"{_AFTER_TROUBLE:.0f}s")
-            wait = self._after_trouble()
+            wait = _AFTER_TROUBLE
         except Exception as problem:
             journal.trouble("the queue's scan", repr(problem), again=f"{_AFTER_TROUBLE:.0f}s")
-            wait = self._after_trouble()
+            wait = _AFTER_TROUBLE
         finally:
             # Nothing waits between the last look at _arrived and here, so no poke falls in between.
             self._scanning = None
         # An earlier alarm stays: somebody may have been settled since next_due() looked.
         self._ring_in(wait if wait > 0 else _WHILE_FULL)
 
-    def _after_trouble(self) -> float:
-        self._backlog.lose()
-        return _AFTER_TROUBLE
-
     async def _take_all(self) -> None:
         while self._running:
             full = self._slots.full() | self.destinations.resting()
             self._backlog.look()
-            taking = await self._queue.take(self._time.now(), full, _BATCH)
+            try:
+                taking = await self._queue.take(self._time.now(), full, _BATCH)
+            except BaseException:
+                self._backlog.lose()
+                raise
             self._backlog.looked(taking.left)
             for duty in taking.duties:
                 self._place(duty, self._slots.offer(duty) if self._running else Place.AWAY)
@@ -201,11 +201,19 @@ class Runner:
     def _welcome(self, duty: Duty) -> bool:
         """Begin mail that has just come, unless older mail goes first; whether no look is needed for it."""
         name = duty.destination
-        goes_behind = name in self._backlog or self.destinations.rests(name)
-        place = Place.AWAY if goes_behind else self._slots.offer(duty, is_fresh=True)
+        try:
+            goes_behind = name in self._backlog or self.destinations.rests(name)
+            place = Place.AWAY if goes_behind else self._slots.offer(duty, is_fresh=True)
+        except Exception as problem:
+            # Whoever failed here, what came with it must not stay taken.
+            journal.trouble("mail that has come", repr(problem), id=duty.envelope.id)
+            place = Place.AWAY
         self._place(duty, place)
+        if place is not Place.AWAY:
+            return True
         # Where it is full, the end of what is under way there has somebody look.
-        return place is not Place.AWAY or self._slots.is_full(name)
+        self._ring_in(_WHILE_FULL)
+        return self._slots.is_full(name)
 
     def _place(self, duty: Duty, place: Place) -> None:
         if place is Place.NOW:

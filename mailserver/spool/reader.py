@@ -136,7 +136,7 @@ class Reader:
     ) -> tuple[list[tuple[Duty, Taken]], frozenset[str]]:
         """As :meth:`mailserver.interfaces.IQueue.take`, with where each duty stands."""
         duties: list[tuple[Duty, Taken]] = []
-        with self._snapshot():
+        with self._snapshot(), self._unless_it_fails(duties):
             due = self._in_turn(now)
             left = {name for name in due if name in full and self._is_due(name, now)}
             lanes = deque((name, self._lane(name, now)) for name in due if name not in full)
@@ -162,7 +162,7 @@ class Reader:
             portion begins; ``None`` when this was the last.
         """
         duties: list[tuple[Duty, Taken]] = []
-        with self._snapshot():
+        with self._snapshot(), self._unless_it_fails(duties):
             messages = [number for (number,) in self._connection.execute(_HELD, (after, hold, limit))]
             taken = 0
             for message in messages:
@@ -182,6 +182,15 @@ class Reader:
     def forget(self, taken: Sequence[Pair]) -> None:
         """These are taken no more."""
         self._claims.drop(taken)
+
+    @contextmanager
+    def _unless_it_fails(self, duties: Sequence[tuple[Duty, Taken]]) -> Iterator[None]:
+        """What was taken is nobody's when it cannot be handed out."""
+        try:
+            yield
+        except BaseException:
+            self._claims.drop([(duty.destination, taken.message) for duty, taken in duties])
+            raise
 
     def _next(self, lane: Generator[tuple[Duty, Taken], None, None]) -> tuple[Duty, Taken] | None:
         try:
@@ -318,16 +327,25 @@ class Reader:
         return best
 
     def _is_due(self, destination: str, now: float) -> bool:
+        """Whether something is due, or may be, at one of the destinations that are due."""
+        if not self._claims.of(destination):
+            return True
         earliest = self._earliest(destination, now)
         return earliest is not None and earliest <= now
 
     def _earliest(self, destination: str, due: float) -> float | None:
         """When the first recipient there falls due that is neither taken nor damaged."""
-        busy = self._claims.of(destination) | self._damaged
-        if not busy:
+        busy, damaged = self._claims.of(destination), self._damaged
+        if not busy and not damaged:
             return due
-        with closing(self._connection.execute(_TIMES, (destination,))) as times:
-            return next((time for message, time in times if message not in busy), None)
+        try:
+            with closing(self._connection.execute(_TIMES, (destination,))) as times:
+                return next((time for it, time in times if it not in busy and it not in damaged), None)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._complain(error)
+            return due  # damage at one destination keeps no other waiting
 
     def content(self, id: QueueID) -> Stored:
         """Find a content. Raises :class:`StorageTrouble`."""

@@ -320,6 +320,15 @@ class Spool(Entrance):
 
     def _after(self, changes: Changes) -> None:
         """In the reactor's thread, before those who wait for the commit go on."""
+        fresh = self._note(changes.fresh)
+        try:
+            self._tell(changes)
+        finally:
+            self._hand_out(fresh)
+            if (changes.due or changes.orders is not None) and self.on_arrival is not None:
+                self.on_arrival(())
+
+    def _tell(self, changes: Changes) -> None:
         if changes.orders is not None:
             self._orders = changes.orders
             self.on_orders(changes.orders)
@@ -337,9 +346,6 @@ class Spool(Entrance):
             self._checkpoint()
         if self.history is not None:
             self.history.finished(changes.stories)
-        self._hand_out(self._note(changes.fresh))
-        if changes.due and self.on_arrival is not None:
-            self.on_arrival(())
 
     def _hand_out(self, fresh: Sequence[Duty]) -> None:
         """Have those delivered that nothing forbids; the others are given back."""

@@ -100,6 +100,7 @@ class Changes:
     """What one transaction, now durable, has changed.
 
     :ivar fresh: the duties of what was stored, which are taken.
+    :ivar due: the numbers of messages that are to be looked for.
     :ivar orders: those that stand from now on; ``None``: as before.
     """
 
@@ -241,12 +242,17 @@ class Writer:
             for destination in changes.destinations:
                 _refresh(self._connection, destination)
             if any(isinstance(job, Order) for job in jobs):
-                changes = evolve(changes, orders=read_requests(self._connection))
+                # It may be about what was stored by the same transaction: that is looked for.
+                due = changes.due + [taken.message for _, taken in changes.fresh]
+                orders = read_requests(self._connection)
+                changes = evolve(changes, orders=orders, fresh=[], due=due)
             claimed = [(duty.destination, taken.message) for duty, taken in changes.fresh]
-            self._claims.claim(claimed)
+            if claimed:
+                self._claims.claim(claimed)
             self._connection.execute("COMMIT")
         except Exception as error:
-            self._claims.renounce(claimed)
+            if claimed:
+                self._claims.renounce(claimed)
             self._complain(error)
             self._rules = None
             self._roll_back()

@@ -871,6 +871,28 @@ class ArrivalTest(Base):
         assert world.remote.addresses() == ["u0@far.example", "u1@far.example"]
         self.stop(world)
 
+    def test_what_is_given_back_is_looked_for_although_nothing_there_ends(self):
+        """Whoever has the slots of the destination may take minutes."""
+        world = self.world(remote=Window(500, 1, hand=0))
+        holding = world.remote.answers["u0@far.example"] = Deferred()
+        world.arrive("u0@far.example", "u1@far.example")
+        world.run(2)
+        assert world.queue.takes > self.takes
+        holding.callback(OK)
+        world.run(2)
+        assert not world.queue.envelopes
+        self.stop(world)
+
+    def test_a_bug_keeps_nothing_taken(self):
+        world = self.world()
+        offer, slots = world.runner._slots.offer, world.runner._slots
+        self.patch(slots, "offer", lambda duty, is_fresh=False: 1 / 0 if is_fresh else offer(duty))
+        world.arrive("a@far.example", "b@far.example")
+        world.run(2)
+        assert len(world.queue.removed) == 2
+        assert [fields["id"] for fields in self.said("trouble")]
+        self.stop(world)
+
     def test_a_call_with_none_is_a_poke(self):
         world = self.world()
         world.add("bob@here.example")

@@ -3,6 +3,7 @@
 import sqlite3
 from zlib import crc32
 
+import pytest
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -148,6 +149,41 @@ class ManyTests(SynchronousTestCase):
         self.fill(*(store(id, f"{id}@x.example") for id in "abc"))
         self.reading.broken = "LEFT JOIN message"
         assert sorted(self.take()) == ["a", "b", "c"]
+
+    def test_damage_where_it_is_full_holds_up_nobody(self):
+        self.fill(store("A", "a@x.example"), store("B", "b@x.example"), store("C", "c@y.example"))
+        taken, left = self.reader.take(2.0, frozenset({"y.example"}), 1)
+        assert left == {"x.example", "y.example"}
+        assert len(taken) == 1
+        self.reading.broken = "SELECT message, next_attempt"
+        assert self.reader.next_due() == 1.0
+        taken, left = self.reader.take(2.0, frozenset({"x.example"}), 10)
+        assert [duty.envelope.id for duty, _ in taken] == ["C"]
+        assert left == {"x.example"}, "there may be something"
+        assert "malformed" in str(self.complaints[0])
+
+    def test_where_it_is_full_it_says_whether_something_is_due(self):
+        self.fill(store("A", "a@x.example"), store("B", "b@y.example"))
+        first = self.reader.take(2.0, frozenset({"y.example"}), 10)
+        assert ([duty.envelope.id for duty, _ in first[0]], first[1]) == (["A"], {"y.example"})
+        full = frozenset({"x.example", "y.example", "z.example"})
+        assert self.reader.take(2.0, full, 10) == ([], {"y.example"})
+        self.fill(store("C", "c@x.example"))
+        assert self.reader.take(2.0, full, 10) == ([], {"x.example", "y.example"})
+        assert self.reader.take(0.5, full, 10) == ([], frozenset())
+
+    def test_what_a_look_took_before_it_failed_is_found_by_the_next(self):
+        self.fill(store("A", "a@x.example"), store("B", "b@x.example"))
+        fetch = self.reader._fetch
+        self.reader._fetch = self.fail_once
+        with pytest.raises(OSError, match="EIO"):
+            self.take()
+        self.reader._fetch = fetch
+        assert set(self.take()) == {"A", "B"}
+
+    def fail_once(self, duties):
+        assert len(duties) == 2
+        raise OSError("EIO")
 
     def test_small_contents_are_at_hand_when_a_duty_is(self):
         small, large = b"x" * 2000 + b"\r\n", b"x" * 20_000 + b"\r\n"

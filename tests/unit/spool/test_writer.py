@@ -12,6 +12,7 @@ from mailserver.spool import opening, orders
 from mailserver.spool.body import Sealed
 from mailserver.spool.claims import Claims
 from mailserver.spool.disk import Disk
+from mailserver.spool.selecting import Selection
 from mailserver.spool.writer import Order, Store, Writer
 from tests.support.spooling import temporary
 
@@ -106,6 +107,17 @@ class WriterTests(SynchronousTestCase):
         self.claims.heed()
         numbers = {number for (number,) in self.connection.execute("SELECT number FROM message")}
         assert self.claims.of("x.example") == numbers
+
+    def test_what_an_order_may_be_about_is_looked_for_instead(self):
+        """It was stored by the same transaction: the duty would go before the hold."""
+        hold = partial(
+            orders.steer, order="hold", selection=Selection(), after=(-1, -1), limit=9, now=1.0, value="why"
+        )
+        assert self.writer().perform([store("A", "a"), Order(hold)])[0] is None
+        assert self.changes[0].fresh == []
+        assert self.changes[0].due == [1]
+        self.claims.heed()
+        assert self.claims.of("x.example") == set()
 
     def test_a_commit_that_fails_fails_all_and_the_next_works(self):
         (self.contents / "FILE").write_bytes(b"\r\n")
