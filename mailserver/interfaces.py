@@ -188,8 +188,9 @@ class Duty:
 class Taking:
     """What one look at the queue has brought.
 
+    :ivar duties: those taken.
     :ivar left: the destinations for which something is due, or may be, that nobody has taken: because nothing
-        was to be taken for them, or because it would have been too much at once.
+        was to be taken for them, or because it would have been too much at once. Not those that are paused.
     """
 
     duties: Sequence[Duty]
@@ -233,7 +234,8 @@ class IQueue(Interface):
         """Up to ``limit`` duties due at ``now`` for destinations not in ``full``.
 
         Of each destination the longest due come first, and no destination's wealth of due mail keeps
-        another's from being seen. Costs nothing that grows with the number of messages waiting.
+        another's from being seen. Says where more is due. Costs nothing that grows with the number of
+        messages waiting.
         """
 
     async def next_due() -> float | None:

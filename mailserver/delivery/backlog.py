@@ -1,7 +1,9 @@
 """Where mail that is due may be waiting in the queue, so that mail that comes does not go before it.
 
 After a look at the queue that is wherever the look was not to take from, or did not take everything; before
-the first one, or after one that failed, it is everywhere. Mail that was taken and given back adds to it.
+the first one, or after one that failed, it is everywhere. Mail that was taken and given back adds to it. What
+falls due after a look is not known here: until the next one, which is made for it, mail that comes may go
+before it.
 """
 
 from collections.abc import Iterable

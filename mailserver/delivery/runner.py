@@ -94,7 +94,7 @@ class Runner:
         self._time = time
         self._backlog = Backlog()
         self._running = False
-        self._arrived = False
+        self._poked = False
         self._scanning: Errand | None = None
         self._last_look = -inf
         self._alarm: IDelayedCall | None = None
@@ -111,7 +111,7 @@ class Runner:
 
     def wake(self) -> None:
         """Look soon: mail may have come. Cheap; may be called any number of times, and may be forgotten."""
-        self._arrived = True
+        self._poked = True
         if self._running and self._scanning is None:
             self._scanning = scan = Errand(self._scan(), self._scanned)
             scan.begin()
@@ -122,7 +122,7 @@ class Runner:
         for duty in duties:
             if not self._running:
                 self._queue.release(duty)  # the first scan finds it, or the next start
-            elif not self._welcome(duty):
+            elif self._welcome(duty):
                 is_to_look = True
         if is_to_look:
             self.wake()
@@ -161,14 +161,14 @@ class Runner:
     async def _scan(self) -> None:
         due = None
         try:
-            while self._arrived and self._running:
+            while self._poked and self._running:
                 breath = self._last_look + _BREATH - self._time.timers.seconds()
                 if breath > 0:
                     await deferLater(self._time.timers, breath)
-                self._arrived = False
+                self._poked = False
                 self._last_look = self._time.timers.seconds()
                 await self._take_all()
-                if not self._arrived:
+                if not self._poked:
                     due = await self._queue.next_due()
             wait = _LONGEST_SLEEP if due is None else due - self._time.now()
         except StorageTrouble as trouble:
@@ -178,7 +178,7 @@ class Runner:
             journal.trouble("the queue's scan", repr(problem), again=f"{_AFTER_TROUBLE:.0f}s")
             wait = _AFTER_TROUBLE
         finally:
-            # Nothing waits between the last look at _arrived and here, so no poke falls in between.
+            # Nothing waits between the last look at _poked and here, so no poke falls in between.
             self._scanning = None
         # An earlier alarm stays: somebody may have been settled since next_due() looked.
         self._ring_in(wait if wait > 0 else _WHILE_FULL)
@@ -199,7 +199,7 @@ class Runner:
                 return  # that was all; what has come since has poked
 
     def _welcome(self, duty: Duty) -> bool:
-        """Begin mail that has just come, unless older mail goes first; whether no look is needed for it."""
+        """Begin mail that has just come, unless older mail goes first; whether to look for it at once."""
         name = duty.destination
         try:
             goes_behind = name in self._backlog or self.destinations.rests(name)
@@ -210,12 +210,13 @@ class Runner:
             place = Place.AWAY
         self._place(duty, place)
         if place is not Place.AWAY:
-            return True
-        # Where it is full, the end of what is under way there has somebody look.
+            return False
+        # Where it is full, the end of what is under way there has somebody look, or this.
         self._ring_in(_WHILE_FULL)
-        return self._slots.is_full(name)
+        return not self._slots.is_full(name)
 
     def _place(self, duty: Duty, place: Place) -> None:
+        """Begin it, or give it back; one that is parked begins when a slot is free."""
         if place is Place.NOW:
             self._begin(duty)
         elif place is Place.AWAY:
@@ -344,7 +345,8 @@ class Runner:
         begun, more = self._slots.leave(duty)
         if begun is not None:
             self._begin(begun)
-        if self._backlog and (more or self._may_take(duty.destination)):
+        is_known = self._scanning is None  # a look under way may be leaving something
+        if (more and (self._backlog or not is_known)) or self._may_take(duty.destination):
             self.wake()
 
     def _may_take(self, destination: str) -> bool:

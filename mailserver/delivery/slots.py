@@ -3,11 +3,13 @@
 Mail for mailboxes here and mail for other hosts have a window each, so that neither waits for the other;
 within a window every destination has its own slots, so that a slow one holds up nobody but itself. A
 destination begins with few slots, gets one more each time things go well there, and loses half of them each
-time its hosts cannot be spoken to or are closing. Duties
-are taken from the queue in batches; what finds no slot stays *parked* in the hand, and starts as slots
-become free, destination by destination in turn. A destination with parked duties, or with no slot left, is
-*full*: nothing more is taken for it. When the hand is full as well, the duty is turned away and its
-destination is full too, until the hand is half empty.
+time its hosts cannot be spoken to or are closing.
+
+Duties are taken from the queue in batches, or come when they are stored; what finds no slot stays *parked* in
+the hand, and starts as slots become free, destination by destination in turn. A destination with parked
+duties, or with no slot left, is *full*: nothing more is taken for it. What comes for it all the same is
+parked as long as it leaves others as much of the hand as its destination has. When there is no room the duty
+is turned away, and its destination is full too, until the hand is half empty.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -59,13 +61,13 @@ class Window:
 
     def is_full(self, destination: str) -> bool:
         """Whether it is one of :meth:`full`."""
-        return self._is_full(destination) or destination in self._away
+        return self._is_busy(destination) or destination in self._away
 
     def offer(self, duty: Duty, is_fresh: bool = False) -> Place:
         """Give a duty its place.
 
-        :param is_fresh: it has just come, and was not taken for a destination that is not full. Such mail of
-            one destination takes no more of the hand than what it leaves for others.
+        :param is_fresh: it comes unasked, so its destination may be full; of the hand it gets at most as much
+            as is still free.
         """
         name = duty.destination
         parked = self._parked.get(name)
@@ -77,20 +79,20 @@ class Window:
             self._parked.setdefault(name, deque()).append(duty)
             self._parked_count += 1
             return Place.PARKED
-        if not self._is_full(name):
+        if not self._is_busy(name):
             self._away.add(name)
         return Place.AWAY
 
     def leave(self, destination: str) -> tuple[Duty | None, bool]:
         """A duty has ended: the parked one that begins now, and whether more may be taken than before."""
-        was_full = self._is_full(destination)
+        was_full = self._is_busy(destination)
         self._count -= 1
         self._under_way[destination] -= 1
         if not self._under_way[destination]:
             del self._under_way[destination]
         begun = self._unpark()
-        more = was_full and not self._is_full(destination)
-        if begun is not None and not self._is_full(begun.destination):
+        more = was_full and not self._is_busy(destination)
+        if begun is not None and not self._is_busy(begun.destination):
             more = True
         if self._away and self._parked_count <= self._hand // 2:
             self._away.clear()
@@ -131,7 +133,7 @@ class Window:
         self._away.clear()
         return duties
 
-    def _is_full(self, destination: str) -> bool:
+    def _is_busy(self, destination: str) -> bool:
         return self._under_way[destination] >= self.slots(destination) or destination in self._parked
 
     def _has_slot(self, destination: str) -> bool:

@@ -1,6 +1,6 @@
 """The back: the side that delivers. From the spool to mailboxes, programs and the world; and its steering.
 
-It takes its work from the spool and may be poked when there is some (:attr:`Runner.wake`); of the side that
+The spool hands it what has come, and is asked for what falls due (:attr:`Runner.arrived`); of the side that
 accepts it knows nothing but our own addresses, to which mail must not be sent.
 """
 
@@ -108,10 +108,6 @@ class Back:
         return Steering(self._storage.spool, self._recorder, self._runner, self._time).verbs()
 
     # --- life
-
-    def wake(self) -> None:
-        """Look for mail: some may have come."""
-        self._runner.wake()
 
     def start(self, config: Config) -> None:
         """Begin to deliver. The sockets are bound: only now are our own addresses known."""

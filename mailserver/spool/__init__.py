@@ -8,6 +8,8 @@
 ``disk.py``      the few things asked of the file system, in one place that a test can break
 ``writer.py``    the thread that commits: all that waits in one transaction
 ``reader.py``    the thread that reads: what is due, and its content
+``claims.py``    which messages are taken, by either of the two
+``taken.py``     duties, and where they stand in the database
 ``content.py``   stored content: :class:`~mailserver.interfaces.IContent`
 ``listing.py``   what the queue tools show, without a server
 ``selecting.py`` which mail their filters mean

@@ -1,8 +1,9 @@
 """The thread that reads: what is due, when something will be, and content.
 
-It has a connection of its own, so that it does not wait behind commits, and it alone knows which duties are
-taken. That a duty has ended is therefore told to it as a job like any other: a scan that sees the database
-as it was before a settlement still sees the duty as taken.
+It has a connection of its own, so that it does not wait behind commits. Which duties are taken is in
+:class:`~mailserver.spool.claims.Claims`, where what is stored is claimed, too. That a duty has ended is told
+to this thread as a job like any other: a scan that sees the database as it was before a settlement still sees
+the duty as taken.
 
 :meth:`Reader.take` goes round: destinations that have been served least lately come first, those never served
 before all, and one duty is taken of each in turn. Its cost grows with the destinations that something is due
@@ -50,7 +51,7 @@ class Stored:
     file: str | None
 
 
-# BEGIN alone does not begin it.
+# A snapshot begins with the first read, not with BEGIN.
 _BEGIN_SNAPSHOT = "SELECT 1 FROM pause LIMIT 1"
 _PAUSED = "SELECT name FROM pause"
 _DUE_DESTINATIONS = "SELECT name FROM destination WHERE due <= ? ORDER BY due"
@@ -164,20 +165,20 @@ class Reader:
         duties: list[tuple[Duty, Taken]] = []
         with self._snapshot(), self._unless_it_fails(duties):
             messages = [number for (number,) in self._connection.execute(_HELD, (after, hold, limit))]
-            taken = 0
+            busy = 0
             for message in messages:
                 for (destination,) in self._connection.execute(
                     _HELD_DESTINATIONS, (message, hold)
                 ).fetchall():
                     if message in self._claims.of(destination):
-                        taken += 1
+                        busy += 1
                     elif message not in self._damaged:
                         duty = self._duty(
                             message, destination, partial(self._read_duty, _HELD_RECIPIENTS, hold)
                         )
                         if duty is not None:
                             duties.append(duty)
-        return duties, taken, messages[-1] if len(messages) == limit else None
+        return duties, busy, messages[-1] if len(messages) == limit else None
 
     def forget(self, taken: Sequence[Pair]) -> None:
         """These are taken no more."""
@@ -362,7 +363,7 @@ class Reader:
         self._connection.execute("BEGIN")
         try:
             self._connection.execute(_BEGIN_SNAPSHOT).fetchone()
-            self._claims.heed()
+            self._claims.heed()  # only now: what this snapshot has was claimed before
             yield
         finally:
             if self._connection.in_transaction:

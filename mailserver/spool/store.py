@@ -349,14 +349,16 @@ class Spool(Entrance):
 
     def _hand_out(self, fresh: Sequence[Duty]) -> None:
         """Have those delivered that nothing forbids; the others are given back."""
+        if self.on_arrival is None:
+            self._forget(fresh)
+            return
         paused = self._orders.paused
         go: list[Duty] = []
         stay: list[Duty] = []
         for duty in fresh:
-            waits = self.on_arrival is None or EVERYTHING in paused or duty.destination in paused
-            (stay if waits else go).append(duty)
+            (stay if EVERYTHING in paused or duty.destination in paused else go).append(duty)
         self._forget(stay)
-        if go and self.on_arrival is not None:
+        if go:
             self.on_arrival(go)
 
     def _note(self, found: Sequence[tuple[Duty, Taken]]) -> list[Duty]:

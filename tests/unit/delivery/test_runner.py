@@ -828,8 +828,35 @@ class ArrivalTest(Base):
         world.run(1)
         world.arrive("new@far.example")
         assert world.remote.addresses() == []
-        world.run(11)
+        world.run(0.1)
         assert world.remote.addresses() == ["old@far.example", "new@far.example"]
+        self.stop(world)
+
+    def test_what_is_given_back_while_somebody_looks_is_looked_for_again(self):
+        world = self.world()
+        world.add("old@far.example")
+        world.queue.failures["take"] = 1
+        world.runner.wake()
+        world.run(1)
+        world.runner.wake()
+        world.clock.advance(0.0005)  # take() is asked; nothing is known of any destination
+        world.arrive("new@far.example")
+        assert len(world.queue.released) == 1
+        world.run(0.1)
+        assert world.remote.addresses() == ["old@far.example", "new@far.example"]
+        self.stop(world)
+
+    def test_a_slot_that_becomes_free_while_somebody_looks_is_used_at_once(self):
+        world = self.world(remote=Window(500, 1, hand=10))
+        holding = world.remote.answers["u0@far.example"] = Deferred()
+        world.arrive("u0@far.example")
+        world.run(0.1)
+        world.add("u1@far.example")
+        world.runner.wake()
+        world.clock.advance(0.0005)  # take() is asked, for any destination but this
+        holding.callback(OK)
+        world.run(0.1)
+        assert world.remote.addresses() == ["u0@far.example", "u1@far.example"]
         self.stop(world)
 
     def test_where_nobody_can_be_spoken_to_it_waits_with_the_others(self):

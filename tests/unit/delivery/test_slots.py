@@ -68,6 +68,8 @@ def test_local_and_remote_do_not_wait_for_each_other():
     assert slots.offer(duty("here")) is Place.NOW
     assert slots.offer(duty("", 1)) is Place.PARKED  # a bare postmaster lives here
     assert slots.full() == {"far", "away", "here", ""}
+    assert all(map(slots.is_full, slots.full()))
+    assert not slots.is_full("else")
     assert slots.leave(duty("here"))[0].destination == ""
 
 

@@ -93,8 +93,10 @@ class StateTests(SteeringTests):
 
     async def test_who_is_made_due_while_under_way_is_due_when_that_ends(self):
         for verb, request in (("queue.retry", {}), ("queue.reroute", {"host": "mx.example.net"})):
+            fresh = []
+            self.spool.on_arrival = fresh.extend
             envelope = await self.store(f"{verb}@one.example")
-            (duty,) = await self.take()
+            (duty,) = fresh
             self.clock.advance(1)
             await self.say(verb, ids=[envelope.id], **request)
             pokes = []

@@ -59,6 +59,7 @@ class ManyTests(SynchronousTestCase):
         self.writing = Watched(opening.open_writer(directory))
         self.reading = Watched(schema.connect(directory / opening.DATABASE))
         self.recent = Recent(10_000_000)
+        # Claims of its own: nobody wants what it stores, and the reader finds all of it.
         self.writer = Writer(
             self.writing, Disk(), directory, Claims(), self.changes.append, self.complaints.append
         )
@@ -161,6 +162,24 @@ class ManyTests(SynchronousTestCase):
         assert [duty.envelope.id for duty, _ in taken] == ["C"]
         assert left == {"x.example"}, "there may be something"
         assert "malformed" in str(self.complaints[0])
+
+    def test_what_is_stored_and_claimed_while_a_look_begins_is_not_in_it(self):
+        claims = self.writer._claims
+
+        class Late(Claims):
+            """A message is stored between the begin of the snapshot and what is done next."""
+
+            def heed(late):
+                while claims._news:
+                    late._news.append(claims._news.popleft())
+                super().heed()
+                self.fill(store(f"Q{len(self.changes)}", "a@x.example"))
+
+        self.reader._claims = Late()
+        self.fill(store("A", "a@x.example"))
+        assert self.take() == {}
+        assert self.take() == {}
+        assert len(self.changes) == 3
 
     def test_where_it_is_full_it_says_whether_something_is_due(self):
         self.fill(store("A", "a@x.example"), store("B", "b@y.example"))

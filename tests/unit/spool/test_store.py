@@ -5,10 +5,12 @@ import os
 import sqlite3
 import stat
 from functools import partial
+from itertools import count
 
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.python.threadable import isInIOThread
 from zope.interface.verify import verifyObject
 
 from mailserver.interfaces import (
@@ -138,13 +140,19 @@ class StoringTests(SpoolTestCase):
         await self.spool.stop()
         assert self.contents() == []
 
-    async def test_the_wake_up_comes_in_the_reactor_thread_once_a_group(self):
+    async def test_they_are_handed_out_in_the_reactor_thread_once_a_group(self):
         calls = []
-        self.spool.on_arrival = calls.append
+
+        def arrived(duties):
+            assert isInIOThread()
+            calls.append(len(duties))
+
+        self.spool.on_arrival = arrived
         waiting = [Deferred.fromCoroutine(self.store("bob@example.org")) for _ in range(20)]
         for each in waiting:
             await each
         assert 1 <= len(calls) < 20, calls
+        assert sum(calls) == 20
 
     async def test_modes_do_not_depend_on_the_umask(self):
         self.addCleanup(os.umask, os.umask(0))
@@ -506,13 +514,14 @@ class ArrivalTests(SpoolTestCase):
             (two, "x.example", ["d"]),
         ]
         assert await self.octets(two.id) == LARGE
-        self.spool.release(fresh[0])
-        assert await self.take() == [fresh[0]]
+        self.spool.release(fresh[1])
+        assert await self.take() == [fresh[1]]
         for duty in fresh:
             await self.settle(duty, DELIVERED)
+        await self.spool.stop()
+        assert self.contents() == []
         await self.reopen()
         assert await self.take() == []
-        assert self.contents() == []
 
     async def test_a_report_comes_so_as_well(self):
         await self.store("a@x.example")
@@ -522,6 +531,13 @@ class ArrivalTests(SpoolTestCase):
         await self.settle(duty, FAILED, reports=[self.report("alice@example.lan")])
         assert [[d.destination for d in duties] for duties in calls] == [["example.lan"]]
         assert await self.take() == []
+
+    async def test_an_order_is_followed_by_a_poke(self):
+        """Who gave it may be gone before he says so himself, and nothing else has anybody look."""
+        calls = []
+        self.spool.on_arrival = calls.append
+        await self.spool.order(partial(orders.resume, name="x.example"))
+        assert calls == [()]
 
     async def test_what_is_delayed_waits_as_any_other(self):
         fresh = []
@@ -547,9 +563,9 @@ class ArrivalTests(SpoolTestCase):
     async def test_what_is_paused_is_given_back(self):
         fresh = []
         self.spool.on_arrival = fresh.extend
-        for name in ("x.example", "*"):
+        for name, address in (("x.example", "a@x.example"), ("*", "b@y.example")):
             await self.spool.order(partial(orders.pause, name=name, now=1.0))
-            await self.store("a@x.example")
+            await self.store(address)
         assert fresh == []
         assert await self.take() == []
         await self.spool.order(partial(orders.resume, name="*"))
@@ -557,12 +573,13 @@ class ArrivalTests(SpoolTestCase):
 
     async def test_nothing_is_handed_out_twice_while_somebody_looks(self):
         """Scans among commits, and duties given back: each message is somebody's once at a time."""
-        handed, back = [], []
+        handed, turn = [], count()
 
         def arrived(duties):
             for duty in duties:
-                (handed if len(handed) % 3 else back).append(duty.envelope.id)
-                if duty.envelope.id in back:
+                if next(turn) % 3:
+                    handed.append(duty.envelope.id)
+                else:
                     self.spool.release(duty)
 
         self.spool.on_arrival = arrived

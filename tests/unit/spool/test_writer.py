@@ -108,6 +108,25 @@ class WriterTests(SynchronousTestCase):
         numbers = {number for (number,) in self.connection.execute("SELECT number FROM message")}
         assert self.claims.of("x.example") == numbers
 
+    def test_it_is_claimed_before_anybody_can_see_it(self):
+        claims, connection = self.claims, self.connection
+
+        class Looking:
+            """Looks at the claims when the transaction ends."""
+
+            def execute(self, statement, *arguments):
+                if statement == "COMMIT":
+                    claims.heed()
+                    self.claimed = set(claims.of("x.example"))
+                return connection.execute(statement, *arguments)
+
+            def __getattr__(self, name):
+                return getattr(connection, name)
+
+        looking = Looking()
+        assert self.writer(looking).perform([store("A", "a")]) == [None]
+        assert looking.claimed == {1}
+
     def test_what_an_order_may_be_about_is_looked_for_instead(self):
         """It was stored by the same transaction: the duty would go before the hold."""
         hold = partial(
