@@ -345,8 +345,9 @@ class Runner:
         begun, more = self._slots.leave(duty)
         if begun is not None:
             self._begin(begun)
-        is_known = self._scanning is None  # a look under way may be leaving something
-        if (more and (self._backlog or not is_known)) or self._may_take(duty.destination):
+        # A look under way may leave something that the backlog does not know yet.
+        may_wait = self._backlog or self._scanning is not None
+        if (more and may_wait) or self._may_take(duty.destination):
             self.wake()
 
     def _may_take(self, destination: str) -> bool:

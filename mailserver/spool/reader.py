@@ -137,7 +137,7 @@ class Reader:
     ) -> tuple[list[tuple[Duty, Taken]], frozenset[str]]:
         """As :meth:`mailserver.interfaces.IQueue.take`, with where each duty stands."""
         duties: list[tuple[Duty, Taken]] = []
-        with self._snapshot(), self._unless_it_fails(duties):
+        with self._snapshot(), self._given_back_on_failure(duties):
             due = self._in_turn(now)
             left = {name for name in due if name in full and self._is_due(name, now)}
             lanes = deque((name, self._lane(name, now)) for name in due if name not in full)
@@ -163,7 +163,7 @@ class Reader:
             portion begins; ``None`` when this was the last.
         """
         duties: list[tuple[Duty, Taken]] = []
-        with self._snapshot(), self._unless_it_fails(duties):
+        with self._snapshot(), self._given_back_on_failure(duties):
             messages = [number for (number,) in self._connection.execute(_HELD, (after, hold, limit))]
             busy = 0
             for message in messages:
@@ -185,8 +185,8 @@ class Reader:
         self._claims.drop(taken)
 
     @contextmanager
-    def _unless_it_fails(self, duties: Sequence[tuple[Duty, Taken]]) -> Iterator[None]:
-        """What was taken is nobody's when it cannot be handed out."""
+    def _given_back_on_failure(self, duties: Sequence[tuple[Duty, Taken]]) -> Iterator[None]:
+        """What was taken by a look that fails is not handed out: nobody has it."""
         try:
             yield
         except BaseException:

@@ -245,14 +245,10 @@ class Spool(Entrance):
         await self._submit(
             Settle(
                 duty=duty,
-                message=taken.message,
-                file=taken.file,
-                numbers=taken.numbers,
+                taken=taken,
                 settlements=dict(settlements),
                 reports=stores,
                 now=now,
-                since=taken.since,
-                message_id=taken.message_id,
                 attempts=attempts,
             )
         )
@@ -266,7 +262,7 @@ class Spool(Entrance):
     async def order(self, apply: Callable[[sqlite3.Connection], T]) -> T:
         """Perform an order (:mod:`mailserver.spool.orders`), durably; what it returns.
 
-        Whoever is made due by it is looked for only after a poke. Raises :class:`StorageTrouble` or
+        It is followed by a poke, for whoever is made due by it. Raises :class:`StorageTrouble` or
         :class:`~mailserver.spool.orders.NoSuchMessage`, and then nothing is changed.
         """
         result: T = await self._submit(Order(apply))
@@ -329,6 +325,7 @@ class Spool(Entrance):
                 self.on_arrival(())
 
     def _tell(self, changes: Changes) -> None:
+        """Those who have to know of it, and what is remembered here."""
         if changes.orders is not None:
             self._orders = changes.orders
             self.on_orders(changes.orders)

@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from math import inf
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -57,23 +56,16 @@ class Store:
 class Settle:
     """An attempt's outcomes, and the reports owed for it.
 
-    :ivar message: the message's number in the database.
-    :ivar file: of its content, if it is large.
-    :ivar numbers: where each recipient of the duty stands.
-    :ivar message_id: as the database has it.
-    :ivar since: when it was taken. Whoever is due later than that by now was ordered so meanwhile: it holds.
+    :ivar taken: where the duty stands. Whoever is due by now later than it was taken was ordered so
+        meanwhile: that holds.
     :ivar attempts: what was tried for it, for its story.
     """
 
     duty: Duty
-    message: int
-    file: str | None
-    numbers: Mapping[Recipient, Sequence[int]]
+    taken: Taken
     settlements: Mapping[Recipient, Settlement]
     reports: tuple[Store, ...]
     now: float
-    since: float = inf
-    message_id: str = ""
     attempts: Sequence[Mapping[str, Any]] = ()
 
 
@@ -393,12 +385,12 @@ class Writer:
         rows.write(self._connection)
         changes.settled.append(job)
         changes.destinations.add(job.duty.destination)
-        if self._connection.execute(_IS_DUE, (job.message, job.duty.destination, job.now)).fetchone():
-            changes.due.append(job.message)
+        if self._connection.execute(_IS_DUE, (job.taken.message, job.duty.destination, job.now)).fetchone():
+            changes.due.append(job.taken.message)
         if job.attempts:
-            tried = [(job.message, json.dumps(one)) for one in job.attempts]
+            tried = [(job.taken.message, json.dumps(one)) for one in job.attempts]
             self._connection.executemany(_ADD_ATTEMPT, tried)
-            self._connection.execute(_FORGET_ATTEMPTS, (job.message, _MOST_ATTEMPTS))
+            self._connection.execute(_FORGET_ATTEMPTS, (job.taken.message, _MOST_ATTEMPTS))
         return changes
 
     def _end(self, job: Settle, changes: Changes, rows: _Rows) -> None:
@@ -407,30 +399,30 @@ class Writer:
         is_at_once = _is_at_once(job)
         before = []
         if not is_at_once or any(waiting.attempts for waiting in job.duty.waiting):
-            before = [json.loads(facts) for (facts,) in execute(_ATTEMPTS, (job.message,))]
-            rows.tried.append(job.message)
+            before = [json.loads(facts) for (facts,) in execute(_ATTEMPTS, (job.taken.message,))]
+            rows.tried.append(job.taken.message)
         if is_at_once:
             # The usual mail: nothing was written that is removed at once.
             ended: list[tuple[Any, ...]] = list(_ended_now(job))
         else:
-            ended = execute(_ENDED, (job.message,)).fetchall()
-        rows.removed.append(job.message)
+            ended = execute(_ENDED, (job.taken.message,)).fetchall()
+        rows.removed.append(job.taken.message)
         changes.settled.append(job)
         changes.destinations.add(job.duty.destination)
         changes.stories.append(
-            Story(job.duty.envelope, job.message_id, ended, [*before, *job.attempts], job.now)
+            Story(job.duty.envelope, job.taken.message_id, ended, [*before, *job.attempts], job.now)
         )
-        changes.removed.append((job.duty.envelope.id, job.file))
+        changes.removed.append((job.duty.envelope.id, job.taken.file))
 
     def _record(self, job: Settle) -> bool:
         """Record the outcomes; whether the message is wanted no more."""
         rows: list[tuple[Any, ...]] = []
         for recipient, settlement in job.settlements.items():
             values = settlement_row(settlement, job.now)
-            for number in job.numbers[recipient]:
-                rows.append((values[0], job.since, *values[1:], job.message, number))
+            for number in job.taken.numbers[recipient]:
+                rows.append((values[0], job.taken.since, *values[1:], job.taken.message, number))
         self._connection.executemany(_SETTLE, rows)
-        return self._connection.execute(_IS_OPEN, (job.message,)).fetchone() is None
+        return self._connection.execute(_IS_OPEN, (job.taken.message,)).fetchone() is None
 
     def _remove_files_of(self, job: Job) -> None:
         """Remove the content files of messages that were not stored."""
@@ -452,7 +444,7 @@ class Writer:
 def _is_at_once(job: Settle) -> bool:
     """Whether all recipients of the message end with this attempt."""
     finished = sum(
-        len(job.numbers[recipient])
+        len(job.taken.numbers[recipient])
         for recipient, settlement in job.settlements.items()
         if settlement.next_attempt is None
     )

@@ -131,7 +131,7 @@ class SpoolMachine(RuleBasedStateMachine):
             wait = data.draw(st.sampled_from([0.0, 10.0, 100.0])) if outcome is DELAYED else None
             settlements[each.recipient] = Settlement(outcome, None if wait is None else self.now + wait)
         reports = (self.new([duty.waiting[0].recipient]),) if report else ()
-        job = Settle(duty, place.message, place.file, place.numbers, settlements, reports, self.now)
+        job = Settle(duty, place, settlements, reports, self.now)
         assert self.writer.perform([job]) == [None]
         self.reader.forget([(duty.destination, place.message)])
         del self.taken[key]

@@ -78,13 +78,10 @@ class ManyTests(SynchronousTestCase):
         return [
             Settle(
                 duty,
-                place.message,
-                place.file,
-                place.numbers,
+                place,
                 {one.recipient: Settlement(outcome, next_attempt) for one in duty.waiting},
                 (),
                 3.0,
-                message_id=place.message_id,
             )
             for duty, place in taken.values()
         ]
@@ -139,7 +136,7 @@ class ManyTests(SynchronousTestCase):
         self.fill(store("A", "a@x.example"))
         first = [evolve(one, attempts=[{"host": "mx1"}]) for one in self.settles(self.take(), DELAYED, 1.5)]
         assert self.writer.perform(first) == [None]
-        self.reader.forget([("x.example", first[0].message)])
+        self.reader.forget([("x.example", first[0].taken.message)])
         self.fill(store("B", "b@x.example"))
         assert self.writer.perform(self.settles(self.take())) == [None, None]
         story = next(story for story in self.changes[-1].stories if story.id == "A")
